@@ -1,0 +1,31 @@
+# Needs: the IR labels. Makes: the affinity network's weights and history.
+
+
+rule train_affinity:
+    input:
+        INDEX_FILES,
+        script=script("train_affinity"),
+        settings=f"{RUN}/affinity/settings.json",
+        labels=stage_files("pseudo_labels", "ir_scored.h5", "ir_rest.h5"),
+        classifier=classifier_weights("affinity"),
+    output:
+        weights=f"{RUN}/affinity/weights.pt",
+        history=f"{RUN}/affinity/history.csv",
+    params:
+        index=INDEX,
+        list=EXPERIMENTS.dataset["labels_list"],
+        checkpoint=f"{CHECKPOINT}/affinity.pt",
+        code=code_digest("train_affinity"),
+    log:
+        f"logs/train_affinity/{LOGS}.log",
+    benchmark:
+        f"logs/train_affinity/{LOGS}.tsv"
+    message:
+        "train the affinity network of {wildcards.experiment}, seed {wildcards.seed}"
+    conda:
+        "../envs/protoseg.yaml"
+    shell:
+        "exec python {input.script} --settings {input.settings} --index {params.index}"
+        " --list {params.list:q} --labels {input.labels} --classifier {input.classifier}"
+        " --checkpoint {params.checkpoint} --weights {output.weights}"
+        " --history {output.history} --workers {threads} --code {params.code} 2> {log}"

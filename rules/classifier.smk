@@ -1,0 +1,28 @@
+# Needs: the index. Makes: the classifier's weights and history.
+
+
+rule train_classifier:
+    input:
+        INDEX_FILES,
+        script=script("train_classifier"),
+        settings=f"{RUN}/classifier/settings.json",
+    output:
+        weights=f"{RUN}/classifier/weights.pt",
+        history=f"{RUN}/classifier/history.csv",
+    params:
+        index=INDEX,
+        list=EXPERIMENTS.dataset["train_list"],
+        checkpoint=f"{CHECKPOINT}/classifier.pt",
+        code=code_digest("train_classifier"),
+    log:
+        f"logs/train_classifier/{LOGS}.log",
+    benchmark:
+        f"logs/train_classifier/{LOGS}.tsv"
+    message:
+        "train the classifier of {wildcards.experiment}, seed {wildcards.seed}"
+    conda:
+        "../envs/protoseg.yaml"
+    shell:
+        "exec python {input.script} --settings {input.settings} --index {params.index}"
+        " --list {params.list:q} --checkpoint {params.checkpoint} --weights {output.weights}"
+        " --history {output.history} --workers {threads} --code {params.code} 2> {log}"

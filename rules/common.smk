@@ -1,0 +1,96 @@
+# Configuration, paths and input helpers; no rule and no science.
+# Needs: config. Makes: EXPERIMENTS, DATASET and the functions below.
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
+
+from protoseg.errors import InputError
+from protoseg.settings.configuration import read_configuration
+from protoseg.settings.provenance import code_digest
+from protoseg.settings.stage_file import settings_text
+
+try:
+    CONFIGURATION = read_configuration(config)
+except InputError as error:
+    raise WorkflowError(str(error))
+
+EXPERIMENTS = CONFIGURATION.experiments
+DATASET = EXPERIMENTS.dataset["name"]
+INDEX = f"results/{DATASET}"
+RUN = f"results/{DATASET}/{{experiment}}/seed{{seed}}"
+CHECKPOINT = f"checkpoints/{DATASET}/{{experiment}}/seed{{seed}}"
+LOGS = f"{DATASET}/{{experiment}}-seed{{seed}}"
+INDEX_FILES = [f"{INDEX}/images.csv", f"{INDEX}/dataset.json"]
+
+# Maps and labels of the scored images apart from the others: a table of maps alone needs the first
+# part only.
+PARTS = {
+    "scored": EXPERIMENTS.dataset["maps_list"],
+    "rest": f"{EXPERIMENTS.dataset['labels_list']} - {EXPERIMENTS.dataset['maps_list']}",
+}
+
+
+wildcard_constraints:
+    experiment=r"[^/]+",
+    seed=r"\d+",
+    stage=r"[a-z_]+",
+    part="|".join(PARTS),
+    scatteritem=r"\d+-of-\d+",
+
+
+scattergather:
+    split=CONFIGURATION.shards,
+
+
+def stage_files(stage, *names):
+    """Input function: files of ``stage``, from the experiment that owns it."""
+
+    def files(wildcards):
+        owner = EXPERIMENTS.owner(wildcards.experiment, stage)
+        folder = f"results/{DATASET}/{owner}/seed{wildcards.seed}/{stage}"
+        return [f"{folder}/{name}" for name in names]
+
+    return files
+
+
+def label_files(wildcards):
+    """Labels that the segmenter trains on: both parts, or none for the ground truth."""
+    labels = EXPERIMENTS.settings[wildcards.experiment]["segmenter"]["labels"]
+    if labels == "ground_truth":
+        return []
+    return stage_files(labels, "scored.h5", "rest.h5")(wildcards)
+
+
+def classifier_weights(stage):
+    """Input function: the classifier's weights where ``stage`` starts from them, else nothing."""
+
+    def files(wildcards):
+        if EXPERIMENTS.settings[wildcards.experiment][stage]["weights"] != "classifier":
+            return []
+        return stage_files("classifier", "weights.pt")(wildcards)
+
+    return files
+
+
+def script(name):
+    """Path of a command; never a reason to rerun, its code digest is."""
+    return ancient(f"{workflow.basedir}/workflow_scripts/{name}.py")
+
+
+def part_list(wildcards):
+    """List expression of the part in the wildcards."""
+    return PARTS[wildcards.part]
+
+
+def result(experiment, seed, stage, name):
+    """A result file of ``experiment``, wherever its owner keeps it."""
+    owner = EXPERIMENTS.owner(experiment, stage)
+    return f"results/{DATASET}/{owner}/seed{seed}/{stage}/{name}"
+
+
+def every(stage, name, experiments=None):
+    """That file for every experiment and seed, each owner once."""
+    chosen = EXPERIMENTS.names if experiments is None else experiments
+    found = [result(e, s, stage, name) for e in chosen for s in EXPERIMENTS.seeds]
+    return list(dict.fromkeys(found))

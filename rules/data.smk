@@ -1,0 +1,48 @@
+# Needs: the images (or nothing, for the demo set). Makes: the checked index of the data set.
+
+
+rule draw_demo_set:
+    input:
+        script=script("draw_demo_set"),
+        settings=f"{INDEX}/settings.json",
+    output:
+        expand(
+            "{root}/ImageSets/Segmentation/{list}.txt",
+            root=EXPERIMENTS.dataset["root"],
+            list=["train_aug", "train", "val"],
+        ),
+    params:
+        code=code_digest("draw_demo_set"),
+    log:
+        f"logs/draw_demo_set/{DATASET}.log",
+    benchmark:
+        f"logs/draw_demo_set/{DATASET}.tsv"
+    message:
+        "draw the demo set"
+    conda:
+        "../envs/protoseg.yaml"
+    shell:
+        "exec python {input.script} --settings {input.settings} 2> {log}"
+
+
+rule index_dataset:
+    input:
+        script=script("index_dataset"),
+        settings=f"{INDEX}/settings.json",
+        demo=rules.draw_demo_set.output if EXPERIMENTS.dataset["kind"] == "demo" else [],
+    output:
+        INDEX_FILES,
+    params:
+        folder=INDEX,
+        code=code_digest("index_dataset"),
+    log:
+        f"logs/index_dataset/{DATASET}.log",
+    benchmark:
+        f"logs/index_dataset/{DATASET}.tsv"
+    message:
+        "check every file of the data set and index it"
+    conda:
+        "../envs/protoseg.yaml"
+    shell:
+        "exec python {input.script} --settings {input.settings} --output {params.folder}"
+        " --workers {threads} 2> {log}"

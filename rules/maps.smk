@@ -1,0 +1,82 @@
+# Needs: the classifier. Makes: maps/scored.h5 and maps/rest.h5, multi-scale localization maps.
+
+# Doubled braces, because gather fills {scatteritem} first.
+SHARD = (
+    f"results/{DATASET}/{{{{experiment}}}}/seed{{{{seed}}}}/{{{{stage}}}}/shards"
+    "/{{file}}-{scatteritem}.h5"
+)
+
+
+rule export_maps:
+    input:
+        INDEX_FILES,
+        script=script("export_maps"),
+        settings=f"{RUN}/maps/settings.json",
+        weights=stage_files("classifier", "weights.pt"),
+    output:
+        temp(f"{RUN}/maps/shards/{{part}}-{{scatteritem}}.h5"),
+    params:
+        index=INDEX,
+        list=part_list,
+        code=code_digest("export_maps"),
+    log:
+        f"logs/export_maps/{LOGS}-{{part}}-{{scatteritem}}.log",
+    benchmark:
+        f"logs/export_maps/{LOGS}-{{part}}-{{scatteritem}}.tsv"
+    message:
+        "export maps of {wildcards.experiment}, seed {wildcards.seed},"
+        " {wildcards.part} {wildcards.scatteritem}"
+    conda:
+        "../envs/protoseg.yaml"
+    shell:
+        "exec python {input.script} --settings {input.settings} --index {params.index}"
+        " --list {params.list:q} --shard {wildcards.scatteritem} --weights {input.weights}"
+        " --output {output} 2> {log}"
+
+
+rule merge_shards:
+    input:
+        parts=gather.split(SHARD),
+        script=script("merge_shards"),
+    output:
+        f"{RUN}/{{stage}}/{{file}}.h5",
+    wildcard_constraints:
+        file="[a-z_]+",
+    params:
+        kind=lambda wildcards: "maps" if wildcards.stage == "maps" else "labels",
+    log:
+        f"logs/merge_shards/{LOGS}-{{stage}}-{{file}}.log",
+    message:
+        "merge shards of {wildcards.stage}/{wildcards.file}.h5 of {wildcards.experiment}"
+    conda:
+        "../envs/protoseg.yaml"
+    shell:
+        "exec python {input.script} --kind {params.kind} --parts {input.parts}"
+        " --output {output} 2> {log}"
+
+
+rule sweep_background_factor:
+    input:
+        INDEX_FILES,
+        script=script("sweep_background_factor"),
+        settings=f"{RUN}/maps/settings.json",
+        weights=stage_files("classifier", "weights.pt"),
+    output:
+        f"{RUN}/maps/background_factors.csv",
+    params:
+        index=INDEX,
+        list=EXPERIMENTS.dataset["maps_list"],
+        factors=CONFIGURATION.background_factors,
+        code=code_digest("sweep_background_factor"),
+    log:
+        f"logs/sweep_background_factor/{LOGS}.log",
+    benchmark:
+        f"logs/sweep_background_factor/{LOGS}.tsv"
+    message:
+        "score the maps of {wildcards.experiment} at several background factors, in one pass"
+    conda:
+        "../envs/protoseg.yaml"
+    shell:
+        "exec python {input.script} --settings {input.settings} --index {params.index}"
+        " --list {params.list:q} --weights {input.weights} --factors {params.factors}"
+        " --output {output} 2> {log}"

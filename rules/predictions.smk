@@ -1,0 +1,27 @@
+# Needs: the segmenter. Makes: predictions/predictions.h5, the validation list and the panel images.
+
+
+rule predict:
+    input:
+        INDEX_FILES,
+        script=script("predict"),
+        settings=f"{RUN}/predictions/settings.json",
+        weights=stage_files("segmenter", "weights.pt"),
+    output:
+        temp(f"{RUN}/predictions/shards/predictions-{{scatteritem}}.h5"),
+    params:
+        index=INDEX,
+        list=f"{EXPERIMENTS.dataset['val_list']} + {CONFIGURATION.panel_images}",
+        code=code_digest("predict"),
+    log:
+        f"logs/predict/{LOGS}-{{scatteritem}}.log",
+    benchmark:
+        f"logs/predict/{LOGS}-{{scatteritem}}.tsv"
+    message:
+        "predict with {wildcards.experiment}, seed {wildcards.seed}, {wildcards.scatteritem}"
+    conda:
+        "../envs/protoseg.yaml"
+    shell:
+        "exec python {input.script} --settings {input.settings} --index {params.index}"
+        " --list {params.list:q} --shard {wildcards.scatteritem} --weights {input.weights}"
+        " --output {output} --workers {threads} 2> {log}"

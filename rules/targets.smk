@@ -1,0 +1,89 @@
+# Target rules: one per stage of the flow, and one per experiment. None of them runs anything.
+localrules:
+    classifier,
+    maps,
+    pseudo_labels,
+    affinity,
+    refined_labels,
+    segmenter,
+    predictions,
+    tables,
+    figures,
+    report,
+    background_factors,
+
+
+rule classifier:
+    input:
+        every("classifier", "weights.pt"),
+
+
+rule maps:
+    input:
+        every("maps", "metrics.json"),
+
+
+rule pseudo_labels:
+    input:
+        every("pseudo_labels", "metrics.json"),
+
+
+rule affinity:
+    input:
+        every("affinity", "weights.pt"),
+
+
+rule refined_labels:
+    input:
+        every("refined_labels", "metrics.json"),
+
+
+rule segmenter:
+    input:
+        every("segmenter", "weights.pt"),
+
+
+rule predictions:
+    input:
+        every("predictions", "metrics.json"),
+
+
+rule tables:
+    input:
+        expand("results/tables/{table}.csv", table=CONFIGURATION.tables),
+
+
+rule figures:
+    input:
+        expand("results/figures/{figure}.png", figure=wanted_figures()),
+
+
+rule report:
+    input:
+        rules.make_report.output,
+
+
+rule background_factors:
+    input:
+        every(
+            "maps",
+            "background_factors.csv",
+            [
+                name
+                for name in EXPERIMENTS.names
+                if EXPERIMENTS.settings[name]["classifier"]["method"] != "cam"
+            ],
+        ),
+
+
+for name in EXPERIMENTS.names:
+
+    rule:
+        name:
+            f"experiment_{name}"
+        input:
+            every("maps", "metrics.json", [name]),
+            every("pseudo_labels", "metrics.json", [name]),
+            every("refined_labels", "metrics.json", [name]),
+            every("predictions", "metrics.json", [name]),
+        localrule: True

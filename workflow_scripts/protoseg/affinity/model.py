@@ -1,0 +1,71 @@
+"""The frozen backbone with the affinity branches on it: images [B, 3, H, W] -> fields at stride 4.
+
+Source: IRN section 4 (published code): an ImageNet classifier that never trains under two branches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from protoseg.affinity.network import AffinityFields, AffinityNetwork
+from protoseg.affinity.walk import edge_probability, grid_size
+from protoseg.backbones import build_backbone
+from protoseg.backbones.transfer import classifier_backbone
+from protoseg.settings.fields import from_mapping
+from protoseg.settings.schema import AffinitySettings
+from protoseg.training.checkpoint import load_weights
+from protoseg.training.precision import autocast, place
+
+PADDING = 16  # images are padded to a multiple of the deepest stride, the fields cut afterwards
+
+
+class AffinityModel(nn.Module):
+    """Backbone (no gradient) and branches."""
+
+    def __init__(self, settings: AffinitySettings, weights: str) -> None:
+        super().__init__()
+        self.backbone = build_backbone(settings.backbone, weights, frozen_stages=4)
+        self.branches = AffinityNetwork(
+            self.backbone.widths, self.backbone.strides, settings.displacement
+        )
+
+    def forward(self, images: Tensor) -> AffinityFields:
+        return self.branches(self.backbone(images))
+
+    @torch.inference_mode()
+    def edge(self, image: Tensor, precision: str) -> Tensor:
+        """Edge map [ceil(H / 4), ceil(W / 4)] float64 of an image [3, H, W] of any size."""
+        grid = grid_size((image.shape[1], image.shape[2]))
+        bottom, right = -image.shape[1] % PADDING, -image.shape[2] % PADDING
+        pair = functional.pad(torch.stack([image, image.flip(-1)]), (0, right, 0, bottom))
+        with autocast(image.device, precision):
+            logits = self(pair.contiguous(memory_format=torch.channels_last)).edge_logits
+        return edge_probability(logits, grid)
+
+
+def new_model(settings: AffinitySettings, classifier: Path | None) -> AffinityModel:
+    """Model with initial weights; ``classifier`` is the file of stage 1, where it is asked for."""
+    if settings.weights != "classifier":
+        return AffinityModel(settings, settings.weights)
+    model = AffinityModel(settings, "random")
+    classifier_backbone(model.backbone, classifier)
+    return model
+
+
+def load_model(path: Path, device: torch.device) -> AffinityModel:
+    """Trained model in evaluation mode."""
+    state, about = load_weights(path)
+    model = AffinityModel(from_mapping(AffinitySettings, about["settings"]), "random")
+    model.load_state_dict(state)
+    return place(model, device).eval()
+
+
+def describe(settings: AffinitySettings, seed: int) -> dict[str, Any]:
+    """What a weights file says about its model."""
+    return {"settings": asdict(settings), "seed": seed}

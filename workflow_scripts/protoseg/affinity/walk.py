@@ -1,0 +1,223 @@
+"""Random walk: localization maps spread along affinities, then become refined labels.
+
+In: maps [C, h, w], an edge map [h, w] of probabilities in (0, 1) at stride 4. Out: walked maps,
+scores at image size, labels. Source: IRN (Ahn et al., CVPR 2019), section 5.2; the variant with a
+background map is that of SIPE.
+
+With S the affinities to the power beta (1 on the diagonal) and D its column sums, the walk takes
+x to x T^n, T = S D^-1. T is never built: T^n = D^1/2 A^n D^-1/2 with the symmetric
+A = D^-1/2 S D^-1/2, one product with A is a stencil of shifted products (68 neighbours at radius
+5), and A^n is a Chebyshev expansion of about 6 sqrt(n) products, because x^n = sum over j of
+2^(1-n) C(n, (n-j)/2) T_j(x) and those coefficients are a binomial's tail.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from protoseg.affinity.affinity import padded_affinities
+from protoseg.affinity.paths import directions
+
+STRIDE = 4
+LARGEST_TRUNCATION = 1e-3
+
+
+@dataclass(frozen=True)
+class WalkSettings:
+    """How the walk goes.
+
+    Attributes:
+        radius: neighbours nearer than this many grid cells are linked.
+        beta: affinities to this power.
+        log2_steps: the walk takes 2 to this many steps.
+        degree: of the Chebyshev expansion; at or above the number of steps it is exact.
+        dtype: torch.float64 or torch.float32.
+    """
+
+    radius: int
+    beta: float
+    log2_steps: int
+    degree: int
+    dtype: torch.dtype = torch.float64
+
+
+class Stencil:
+    """The symmetric matrix A = D^-1/2 S D^-1/2 of an edge map as shifted products.
+
+    Grids lie in flat rows with margin cells between them, and an apron before and after, so that a
+    neighbour is one offset and a product with A is one contiguous multiply-add per neighbour.
+    """
+
+    def __init__(self, edge: Tensor, radius: int, beta: float, dtype: torch.dtype) -> None:
+        """Build from an edge map [h, w] of probabilities; outside of it the edge counts as 1."""
+        self.height, self.width = edge.shape
+        self.margin = radius - 1
+        self.row = self.width + self.margin
+        self.apron = self.margin * self.row + self.margin
+        affinities = padded_affinities(edge[None, None].to(dtype), radius)[0].pow(beta)
+        forward = functional.pad(affinities, (0, self.margin)).flatten(1)  # [D, h * row]
+        shifts = [dy * self.row + dx for dy, dx in directions(radius)]
+        around = functional.pad(forward, (self.apron, self.apron))
+        backward = [self._shifted(w, -s) for w, s in zip(around, shifts, strict=True)]
+        weights = torch.cat([forward, torch.stack(backward)])  # [2D, h * row]
+        degree = 1.0 + weights.sum(dim=0)
+        self.offsets = shifts + [-shift for shift in shifts]
+        scale = degree.rsqrt()
+        padded = functional.pad(scale, (self.apron, self.apron))
+        for weight, offset in zip(weights, self.offsets, strict=True):
+            weight.mul_(scale).mul_(self._shifted(padded, offset))
+        self.weights = weights
+        self.diagonal = 1.0 / degree
+        self.degree = degree.view(self.height, self.row)[:, : self.width]  # [h, w], sums of S
+
+    def flatten(self, maps: Tensor) -> Tensor:
+        """Maps [C, h, w] in the flat layout, [C, apron + h * row + apron], zero between them."""
+        return functional.pad(
+            functional.pad(maps, (0, self.margin)).flatten(1), (self.apron, self.apron)
+        )
+
+    def unflatten(self, flat: Tensor) -> Tensor:
+        """Inverse of `flatten`."""
+        cells = self._shifted(flat, 0)
+        return cells.reshape(-1, self.height, self.row)[:, :, : self.width]
+
+    def add_product(self, out: Tensor, flat: Tensor, scale: float) -> None:
+        """out += scale * (flat A), in place, both in the flat layout."""
+        target = self._shifted(out, 0)
+        target.addcmul_(self._shifted(flat, 0), self.diagonal, value=scale)
+        for weight, offset in zip(self.weights, self.offsets, strict=True):
+            target.addcmul_(self._shifted(flat, offset), weight, value=scale)
+
+    def _shifted(self, flat: Tensor, offset: int) -> Tensor:
+        start = self.apron + offset
+        return flat[..., start : start + self.height * self.row]
+
+
+def chebyshev_coefficients(steps: int, degree: int) -> list[float]:
+    """Coefficients of T_0 .. T_min(degree, steps) in x^steps, each rounded once.
+
+    Raises:
+        ValueError: a degree that leaves out more than 1e-3 of x^steps.
+    """
+    half = [
+        math.comb(steps, (steps - j) // 2) / (1 << steps) if (steps - j) % 2 == 0 else 0.0
+        for j in range(min(degree, steps) + 1)
+    ]
+    coefficients = [half[0], *(2.0 * value for value in half[1:])]
+    missing = 1.0 - math.fsum(coefficients)
+    if missing > LARGEST_TRUNCATION:
+        raise ValueError(
+            f"a Chebyshev degree of {degree} leaves out {missing:.1e} of a walk of {steps} steps; "
+            f"set the degree to {math.ceil(6 * math.sqrt(steps))}"
+        )
+    return coefficients
+
+
+def chebyshev_power(stencil: Stencil, flat: Tensor, steps: int, degree: int) -> Tensor:
+    """flat A^steps by the recurrence T_{j+1} = 2 A T_j - T_{j-1}; flat layout in and out."""
+    coefficients = chebyshev_coefficients(steps, degree)
+    previous, current = flat.clone(), torch.zeros_like(flat)
+    total = coefficients[0] * previous
+    stencil.add_product(current, previous, 1.0)
+    for number, coefficient in enumerate(coefficients[1:], 1):
+        if number > 1:
+            stencil.add_product(previous.neg_(), current, 2.0)
+            previous, current = current, previous
+        if coefficient:
+            total.add_(current, alpha=coefficient)
+    return total
+
+
+def stepwise_power(stencil: Stencil, flat: Tensor, steps: int) -> Tensor:
+    """flat A^steps, one product a step: what the expansion is compared with."""
+    current = flat
+    for _ in range(steps):
+        following = torch.zeros_like(current)
+        stencil.add_product(following, current, 1.0)
+        current = following
+    return current
+
+
+@torch.no_grad()
+def random_walk(maps: Tensor, edge: Tensor, settings: WalkSettings) -> Tensor:
+    """Walked maps x T^(2^t): [C, h, w] with an edge map [h, w] -> [C, h, w] in `settings.dtype`.
+
+    Every walked value is a weighted mean of the map, so a constant map stays as it is. Nothing of
+    size [N, N] is built: at radius 5 the memory is that of about 150 maps.
+    """
+    if maps.shape[-2:] != edge.shape:
+        raise ValueError(
+            f"maps of {tuple(maps.shape[-2:])} and an edge map of {tuple(edge.shape)} do not fit: "
+            "resize the maps to the edge map's grid"
+        )
+    stencil = Stencil(edge, settings.radius, settings.beta, settings.dtype)
+    root = stencil.degree.sqrt()
+    flat = stencil.flatten(maps.to(settings.dtype) * root)
+    walked = chebyshev_power(stencil, flat, 2**settings.log2_steps, settings.degree)
+    return stencil.unflatten(walked) / root
+
+
+def grid_size(image_size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of the stride-4 grid of an image, rounded up."""
+    return -(-image_size[0] // STRIDE), -(-image_size[1] // STRIDE)
+
+
+def edge_probability(logits: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Edge map [h, w] from the logits [2, 1, h', w'] of an image and its mirror.
+
+    Both are cut to the grid (what lies right and below comes from padding), then the second is
+    mirrored back and the sigmoid of their mean taken.
+    """
+    image, mirror = logits[:, 0, : grid[0], : grid[1]].double()
+    return ((image + mirror.flip(-1)) / 2).sigmoid()
+
+
+def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear with half-pixel centres and no low-pass: [C, any, any] -> [C, *size]."""
+    return functional.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
+
+
+def refined_scores(
+    maps: Tensor, edge: Tensor, image_size: tuple[int, int], power: float, settings: WalkSettings
+) -> Tensor:
+    """Scores [C, H, W] at image size, the largest of all 1, from maps [C, any, any] >= 0.
+
+    Maps are resized to the grid (bilinear), raised to ``power``, multiplied by 1 - edge, walked,
+    upsampled by 4 (bilinear), cut to the image and divided by their common maximum. A background
+    map is one of the channels where there is one, and walks along.
+
+    Args:
+        power: 1 (IRN) or 1.5 (SIPE).
+    """
+    if not len(maps):
+        return maps.new_zeros((0, *image_size), dtype=settings.dtype)
+    resized = resize_maps(maps.to(settings.dtype), (edge.shape[0], edge.shape[1]))
+    start = resized.clamp(min=0).pow(power) * (1.0 - edge.to(settings.dtype))
+    walked = random_walk(start, edge, settings)
+    upsampled = resize_maps(walked, (STRIDE * edge.shape[0], STRIDE * edge.shape[1]))
+    scores = upsampled[:, : image_size[0], : image_size[1]]
+    return scores / scores.amax().clamp(min=torch.finfo(scores.dtype).tiny)
+
+
+def refined_labels(scores: Tensor, classes: Tensor, background: float | None) -> Tensor:
+    """Labels [H, W] by argmax of scores [C, H, W]; ties go to the earlier channel.
+
+    Args:
+        classes: label of every channel, background first: [C + 1] with a ``background`` score,
+            which is put in front as a constant (IRN: 0.25), or [C] with None, where the first
+            channel is the background's own map (SIPE).
+    """
+    if background is not None:
+        constant = scores.new_full((1, *scores.shape[1:]), background)
+        scores = torch.cat([constant, scores])
+    if len(classes) != len(scores):
+        raise ValueError(
+            f"{len(classes)} classes for {len(scores)} score maps: name every channel once, the "
+            "background first"
+        )
+    return classes.to(scores.device)[scores.argmax(dim=0)]

@@ -1,0 +1,99 @@
+"""Export of localization maps: trained network + images -> maps per scale (stage `export_maps`).
+
+Every image and its mirror are one batch of two; their raw logits and features are summed, the
+mirror flipped back, before ReLU and normalisation. Source: the published code of SIPE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from protoseg.data.images import normalize, read_image
+from protoseg.data.index import DatasetIndex
+from protoseg.localization.fusion import scaled_size
+from protoseg.localization.method import localization_maps, merge_mirror
+from protoseg.localization.network import Features, LocalizationNetwork
+from protoseg.settings.schema import ClassifierSettings, MapsSettings
+from protoseg.storage import ScaleMaps
+from protoseg.training.precision import autocast
+
+
+def image_and_mirror(image: Image.Image, size: tuple[int, int]) -> Tensor:
+    """The image at ``size`` (H, W) (bicubic) and its mirror, [2, 3, H, W], normalised."""
+    resized = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    tensor = normalize(np.asarray(resized))
+    return torch.stack([tensor, tensor.flip(-1)])
+
+
+@torch.inference_mode()
+def features_per_scale(
+    network: LocalizationNetwork,
+    image: Image.Image,
+    scales: Sequence[float],
+    precision: str,
+    device: torch.device,
+) -> list[Features]:
+    """Features of one image at each scale, its mirror's added."""
+    found = []
+    for scale in scales:
+        size = scaled_size((image.height, image.width), scale)
+        pair = image_and_mirror(image, size).to(device, memory_format=torch.channels_last)
+        with autocast(device, precision):
+            features = network(pair)
+        found.append(merge_mirror(features))
+    return found
+
+
+def maps_source(classifier: ClassifierSettings, settings: MapsSettings) -> str:
+    """`cam` or `prototypes`; `auto` follows the method."""
+    if settings.source != "auto":
+        return settings.source
+    return "cam" if classifier.method == "cam" else "prototypes"
+
+
+@torch.inference_mode()
+def maps_of_image(
+    features: Sequence[Features],
+    label: Tensor,
+    size: tuple[int, int],
+    classifier: ClassifierSettings,
+    settings: MapsSettings,
+) -> ScaleMaps:
+    """Maps of the present classes (and the background, for prototypes) at every scale.
+
+    Args:
+        features: per scale, B = 1. label: [K] image-level labels, 0 or 1. size: image (H, W).
+    """
+    present = torch.nonzero(label).flatten()
+    source = maps_source(classifier, settings)
+    with_background = source == "prototypes"
+    kept = torch.cat([present.new_zeros(1), present + 1]) if with_background else present
+    scales = []
+    for feature in features:
+        maps = localization_maps(feature, label.to(feature.logits), classifier, settings, source)
+        scales.append(maps[kept.to(maps.device)].cpu().numpy())
+    classes = kept.numpy() if with_background else present.numpy() + 1
+    return ScaleMaps(tuple(scales), classes, size)
+
+
+def export_maps(
+    network: LocalizationNetwork,
+    classifier: ClassifierSettings,
+    index: DatasetIndex,
+    ids: Sequence[str],
+    settings: MapsSettings,
+    device: torch.device,
+) -> Iterator[tuple[str, ScaleMaps]]:
+    """Maps of every image of ``ids``, in order."""
+    for image_id in ids:
+        record = index[image_id]
+        features = features_per_scale(
+            network, read_image(record.image), settings.scales, settings.precision, device
+        )
+        label = torch.from_numpy(index.label_vector(image_id))
+        yield image_id, maps_of_image(features, label, record.size, classifier, settings)

@@ -1,0 +1,71 @@
+"""Seeds: which pixels of the grid stand for which class.
+
+In: a CAM [B, K+1, H, W] (background first) and features. Out: one-hot seeds [B, K+1, H, W].
+Source: SIPE section 3.2, equations 3 to 5; figure 8 for the simpler rules.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from protoseg.localization.cam import EPSILON
+
+
+def unit_features(feature: Tensor) -> Tensor:
+    """Divide each pixel's vector of [B, C, H, W] by (its L2 norm + 1e-5)."""
+    return feature / (feature.norm(dim=1, keepdim=True) + EPSILON)
+
+
+def structure_similarity(cam: Tensor, feature: Tensor, background_factor: float) -> Tensor:
+    """Soft IoU of each pixel's structure with each class map: [B, K+1, H, W], in [0, 1].
+
+    The structure of pixel i is row i of S = ReLU(cosine of features), [N, N]. One matrix product
+    M S^T gives all intersections and sums give the unions, so the largest tensor is [B, N, N].
+
+    Args:
+        cam: [B, K+1, H, W] in [0, 1], background first.
+        feature: [B, C, h, w]; resized (bilinear) to the CAM's grid where it differs.
+        background_factor: multiplies the background's similarity. The published code uses 0.5;
+            the paper scales the background map instead (equation 2).
+    """
+    batch, channels, height, width = cam.shape
+    if feature.shape[-2:] != cam.shape[-2:]:
+        feature = functional.interpolate(feature, (height, width), mode="bilinear")
+    vectors = unit_features(feature).flatten(2)  # [B, C, N]
+    structure = functional.relu(vectors.transpose(1, 2) @ vectors)  # [B, N, N]
+    maps = cam.flatten(2)  # [B, K+1, N]
+    intersection = maps @ structure.transpose(1, 2)  # [B, K+1, N]
+    union = maps.sum(2, keepdim=True) + structure.sum(2)[:, None] - intersection
+    similarity = (intersection / (union + EPSILON)).view(batch, channels, height, width)
+    background, foreground = similarity[:, :1], similarity[:, 1:]
+    return torch.cat([background * background_factor, foreground], dim=1)
+
+
+def one_hot_argmax(scores: Tensor) -> Tensor:
+    """One-hot of the channel-wise argmax, [B, K+1, H, W], in the dtype of ``scores``."""
+    return torch.zeros_like(scores).scatter_(1, scores.argmax(dim=1, keepdim=True), 1.0)
+
+
+def threshold_seeds(cam: Tensor, threshold: float) -> Tensor:
+    """Strongest foreground class where it exceeds ``threshold``, background elsewhere."""
+    constant = torch.full_like(cam[:, :1], threshold)
+    return one_hot_argmax(torch.cat([constant, cam[:, 1:]], dim=1))
+
+
+@torch.no_grad()
+def make_seeds(
+    cam: Tensor, feature: Tensor, rule: str, background_factor: float, threshold: float
+) -> Tensor:
+    """Seeds by ``rule``: ``structure`` (SIPE), ``argmax`` of the CAM, or ``threshold`` of it.
+
+    Carries no gradient (equation 5 is a hard assignment). Not masked by labels.
+    """
+    if rule == "structure":
+        return one_hot_argmax(structure_similarity(cam, feature, background_factor))
+    if rule == "argmax":
+        return one_hot_argmax(cam)
+    if rule == "threshold":
+        return threshold_seeds(cam, threshold)
+    raise ValueError(f"unknown seed rule {rule!r}; known: structure, argmax, threshold")

@@ -1,0 +1,147 @@
+"""Fully connected CRF on one image: unary energies -> labels that follow the image's edges.
+
+In: an RGB image [H, W, 3] uint8 and, for n labels, either a label map [H, W] (hard) or
+probabilities [n, H, W] (soft). Out: marginals [n, H, W] or labels [H, W].
+Source: Krähenbühl and Koltun, Efficient Inference in Fully Connected CRFs with Gaussian Edge
+Potentials, NIPS 2011: a Gaussian smoothness kernel and a bilateral appearance kernel, Potts
+compatibility, symmetric normalisation, mean-field updates on the permutohedral lattice. The
+library is pydensecrf.
+
+pydensecrf holds the GIL and runs on one thread, so images are spread over processes. Its cost
+grows with the number of labels: pass only those that take part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydensecrf.densecrf import DenseCRF2D
+
+SMALLEST_PROBABILITY = 1e-5
+
+
+@dataclass(frozen=True)
+class CRFParameters:
+    """Kernels and length of the inference; defaults live in the settings' schema.
+
+    ``gaussian_sxy``, ``bilateral_sxy`` in pixels, ``bilateral_srgb`` in grey levels (0 to 255); a
+    kernel of weight 0 is left out; ``iterations`` counts mean-field updates.
+    """
+
+    gaussian_sxy: float
+    gaussian_weight: float
+    bilateral_sxy: float
+    bilateral_srgb: float
+    bilateral_weight: float
+    iterations: int
+
+
+class ImageCRF:
+    """The two lattices of one image, built once and used for any number of unaries.
+
+    Args:
+        image: RGB [H, W, 3] uint8, as stored in the file (no mean subtracted); read-only is fine.
+        n_labels: labels of every later unary.
+        parameters: kernels and iterations.
+
+    Raises:
+        ValueError: the image is not [H, W, 3] uint8.
+    """
+
+    def __init__(self, image: NDArray[np.uint8], n_labels: int, parameters: CRFParameters) -> None:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(
+                f"the CRF needs an RGB image [H, W, 3] of uint8, got {list(image.shape)} of "
+                f"{image.dtype}; convert it with PIL's Image.convert('RGB')"
+            )
+        height, width, _ = image.shape
+        self.shape = (n_labels, height, width)
+        self.iterations = parameters.iterations
+        self._crf = DenseCRF2D(width, height, n_labels)
+        if parameters.gaussian_weight > 0:
+            self._crf.addPairwiseGaussian(
+                sxy=parameters.gaussian_sxy, compat=parameters.gaussian_weight
+            )
+        if parameters.bilateral_weight > 0:
+            self._crf.addPairwiseBilateral(
+                sxy=parameters.bilateral_sxy,
+                srgb=parameters.bilateral_srgb,
+                # pydensecrf takes writable, contiguous buffers only.
+                rgbim=np.require(image, requirements=["C", "W"]),
+                compat=parameters.bilateral_weight,
+            )
+
+    def marginals(self, unary: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Mean-field marginals [n, H, W], each pixel summing to 1, of energies [n, H, W].
+
+        Raises:
+            ValueError: the unary's shape is not that of the image and the number of labels.
+        """
+        if unary.shape != self.shape:
+            raise ValueError(f"unary of shape {list(unary.shape)}, expected {list(self.shape)}")
+        energies = np.require(unary, dtype=np.float32, requirements=["C", "W"])
+        self._crf.setUnaryEnergy(energies.reshape(self.shape[0], -1))
+        return np.array(self._crf.inference(self.iterations), np.float32).reshape(self.shape)
+
+    def labels(self, unary: NDArray[np.floating]) -> NDArray[np.uint8]:
+        """Most probable label [H, W] uint8 of energies [n, H, W]; see `marginals`."""
+        return self.marginals(unary).argmax(axis=0).astype(np.uint8)
+
+
+def hard_label_unary(
+    labels: NDArray[np.integer], n_labels: int, confidence: float
+) -> NDArray[np.float32]:
+    """Energies [n, H, W] of a map [H, W] of labels 0 to n - 1 that is right with ``confidence``.
+
+    -log(confidence) for the pixel's label, -log((1 - confidence) / (n - 1)) for each other one.
+    Label 0 is a label like the others (pydensecrf's ``zero_unsure=False``).
+
+    Raises:
+        ValueError: fewer than two labels, a confidence outside (0, 1), or a label outside 0..n-1.
+    """
+    if n_labels < 2:
+        raise ValueError(f"a hard-label unary needs at least 2 labels, got {n_labels}")
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must lie between 0 and 1, both excluded, got {confidence}")
+    if labels.size and (labels.min() < 0 or labels.max() >= n_labels):
+        raise ValueError(
+            f"labels from {labels.min()} to {labels.max()} in a map of {n_labels} labels"
+        )
+    own = np.float32(-np.log(confidence))
+    other = np.float32(-np.log((1.0 - confidence) / (n_labels - 1)))
+    is_own = labels == np.arange(n_labels).reshape(-1, 1, 1)  # [n, H, W]
+    return np.where(is_own, own, other)
+
+
+def soft_unary(probabilities: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Energies -log(p) [n, H, W] of probabilities [n, H, W], clipped to [1e-5, 1]."""
+    clipped = np.clip(probabilities.astype(np.float32), SMALLEST_PROBABILITY, 1.0)
+    return -np.log(clipped)
+
+
+def refine_probabilities(
+    image: NDArray[np.uint8],
+    probabilities: NDArray[np.floating],
+    parameters: CRFParameters,
+    minimum_probability: float,
+) -> NDArray[np.uint8]:
+    """CRF labels [H, W], 0 to K - 1, of class probabilities [K, H, W] (a segmenter's softmax).
+
+    Classes whose probability stays below ``minimum_probability`` everywhere take no part, which
+    saves their share of the time; 0 keeps all classes. 0 iterations give the plain argmax.
+
+    Raises:
+        ValueError: no class reaches ``minimum_probability``; see also `ImageCRF`.
+    """
+    if parameters.iterations == 0:
+        return probabilities.argmax(axis=0).astype(np.uint8)
+    kept = np.flatnonzero(probabilities.max(axis=(1, 2)) >= minimum_probability)
+    if kept.size == 0:
+        raise ValueError(
+            f"no class reaches minimum_probability {minimum_probability}; lower this setting "
+            "(or look for NaN in the probabilities)"
+        )
+    crf = ImageCRF(image, kept.size, parameters)
+    return kept.astype(np.uint8)[crf.labels(soft_unary(probabilities[kept]))]

@@ -1,0 +1,239 @@
+"""Result tables: metrics files of experiments and the papers' figures -> numbers, text and notes.
+
+In: a specification `{"name", "title", "note", "columns", "rows", "reported", "share_of"}`. A column
+is `{stage}.{metric}`: `maps.miou`, `predictions.iou.dog`, `predictions.iou.*` (every class). A row
+is `{"name", "title", "metrics": {stage: [metrics.json of each seed]}}`; `reported` maps row and
+column to a paper's figure. Out: a `Table`; its files are written by `table_formats`.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from protoseg.errors import InputError
+from protoseg.report.inputs import STAGE_TITLES, as_number, read_metrics, required
+
+METRIC_TITLES = {"miou": "mIoU", "best_threshold_miou": "mIoU at best threshold"}
+DECIMALS = {"best_threshold": 2, "images": 0, "classes_counted": 0}
+ABSENT = "\N{EN DASH}"
+CLASSES = "iou."
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line. metrics: stage -> metrics of each seed; empty for a row that is only reported."""
+
+    name: str
+    title: str
+    metrics: dict[str, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A finished table.
+
+    Attributes:
+        name: of its files. title: above it. notes: sentences under it.
+        headings: of the text columns, the first is the row's.
+        text: one list of cells per row, rates with one decimal.
+        numbers: one line per row with `{column}.mean`, `.std` (n - 1), `.n`, and where they exist
+            `.reported` and `.share`, unrounded, NaN where there is no value.
+    """
+
+    name: str
+    title: str
+    notes: tuple[str, ...]
+    headings: tuple[str, ...]
+    text: list[list[str]]
+    numbers: pd.DataFrame
+
+
+def build_table(spec: dict[str, Any]) -> Table:
+    """Read every metrics file of ``spec`` and lay the table out.
+
+    Raises:
+        InputError: a metrics file that is missing or of another stage, an unknown column, a
+            reported figure without a column, or a `share_of` that is no row.
+    """
+    name = required(spec, "name", "a table")
+    reported: dict[str, dict[str, float]] = spec.get("reported") or {}
+    rows = read_rows(required(spec, "rows", name), reported)
+    columns = expand_columns(required(spec, "columns", name), rows, reported)
+    share_of = spec.get("share_of")
+    reference = next((row for row in rows if row.name == share_of), None)
+    if share_of is not None and reference is None:
+        raise InputError(f"table {name}: share_of {share_of!r} is none of its rows")
+    numbers = table_numbers(rows, columns, reported, reference)
+    share_title = reference.title if reference else ""
+    headings, text = table_text(rows, columns, numbers, share_title)
+    notes = table_notes(spec.get("note") or "", rows, columns, numbers)
+    return Table(name, spec.get("title") or name, notes, headings, text, numbers)
+
+
+def read_rows(rows: Iterable[dict[str, Any]], reported: Iterable[str]) -> list[Row]:
+    """Rows with their metrics, then one row per name that is in ``reported`` alone."""
+    read = []
+    for row in rows:
+        metrics = {
+            stage: [read_metrics(Path(file), stage) for file in files]
+            for stage, files in (row.get("metrics") or {}).items()
+        }
+        read.append(Row(row["name"], row.get("title") or row["name"], metrics))
+    names = {row.name for row in read}
+    return read + [Row(name, name, {}) for name in reported if name not in names]
+
+
+def expand_columns(
+    columns: Sequence[str], rows: Sequence[Row], reported: dict[str, dict[str, float]]
+) -> list[str]:
+    """Columns with `iou.*` replaced by every class, in the order of the metrics files.
+
+    Raises:
+        InputError: a column that no row has, or a reported figure that is no column.
+    """
+    known = {key: None for row in rows for key in available(row)}
+    known |= {key: None for figures in reported.values() for key in figures}
+    expanded: list[str] = []
+    for column in columns:
+        if column.endswith(f".{CLASSES}*"):
+            found = [key for key in known if key.startswith(column[:-1])]
+        else:
+            found = [column] if column in known else []
+        if not found:
+            have = ", ".join(known) or "nothing: no row has metrics"
+            raise InputError(f"column {column!r}: no row has it; there is {have}")
+        expanded += found
+    for name, figures in reported.items():
+        for key in figures:
+            if key not in expanded:
+                raise InputError(f"reported.{name}.{key} is no column of the table")
+    return expanded
+
+
+def available(row: Row) -> Iterable[str]:
+    """Columns that the metrics of a row can fill."""
+    for stage, seeds in row.metrics.items():
+        for metrics in seeds:
+            yield from (f"{stage}.{CLASSES}{name}" for name in metrics["class_names"])
+            scalars = (
+                key for key, v in metrics.items() if v is None or isinstance(v, (int, float))
+            )
+            yield from (f"{stage}.{key}" for key in scalars)
+
+
+def values_of(row: Row, column: str) -> list[float]:
+    """The column's value in each seed that has one."""
+    stage, _, metric = column.partition(".")
+    values = []
+    for metrics in row.metrics.get(stage, []):
+        if metric.startswith(CLASSES):
+            rates = dict(zip(metrics["class_names"], metrics["iou"], strict=True))
+            values.append(as_number(rates.get(metric.removeprefix(CLASSES))))
+        else:
+            values.append(as_number(metrics.get(metric)))
+    return [value for value in values if not math.isnan(value)]
+
+
+def table_numbers(
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    reported: dict[str, dict[str, float]],
+    reference: Row | None,
+) -> pd.DataFrame:
+    """The unrounded numbers, see `Table`."""
+    numbers: dict[str, list[Any]] = {
+        "row": [row.name for row in rows],
+        "title": [row.title for row in rows],
+    }
+    for column in columns:
+        values = [values_of(row, column) for row in rows]
+        means = [statistics.fmean(seeds) if seeds else math.nan for seeds in values]
+        numbers[f"{column}.mean"] = means
+        numbers[f"{column}.std"] = [
+            statistics.stdev(seeds) if len(seeds) > 1 else math.nan for seeds in values
+        ]
+        numbers[f"{column}.n"] = [len(seeds) for seeds in values]
+        if any(column in figures for figures in reported.values()):
+            numbers[f"{column}.reported"] = [
+                as_number(reported.get(row.name, {}).get(column)) for row in rows
+            ]
+        whole = means[rows.index(reference)] if reference else math.nan
+        if column.endswith(".miou") and whole > 0:
+            numbers[f"{column}.share"] = [100 * mean / whole for mean in means]
+    return pd.DataFrame(numbers)
+
+
+def table_text(
+    rows: Sequence[Row], columns: Sequence[str], numbers: pd.DataFrame, share_title: str
+) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Headings, and the cells of every row."""
+    one_stage = len({column.partition(".")[0] for column in columns}) == 1
+    laid_out = [("Experiment", [row.title for row in rows])]
+    for column in columns:
+        stage, _, metric = column.partition(".")
+        digits = DECIMALS.get(metric, 1)
+        title = METRIC_TITLES.get(metric, metric.removeprefix(CLASSES).replace("_", " "))
+        heading = title if one_stage else f"{STAGE_TITLES.get(stage, stage)} {title}"
+        pairs = zip(numbers[f"{column}.mean"], numbers[f"{column}.std"], strict=True)
+        laid_out.append((heading, [cell_text(mean, digits, std) for mean, std in pairs]))
+        for kind, further in (("reported", "reported"), ("share", f"% of {share_title}")):
+            if f"{column}.{kind}" in numbers:
+                cells = [cell_text(value, digits) for value in numbers[f"{column}.{kind}"]]
+                laid_out.append((further, cells))
+    headings = tuple(heading for heading, _ in laid_out)
+    return headings, [list(cells) for cells in zip(*(c for _, c in laid_out), strict=True)]
+
+
+def cell_text(mean: float, digits: int, std: float = math.nan) -> str:
+    """`58.6`, `58.6 ± 0.2`, or a dash."""
+    if math.isnan(mean):
+        return ABSENT
+    return f"{mean:.{digits}f}" + ("" if math.isnan(std) else f" ± {std:.{digits}f}")
+
+
+def table_notes(
+    note: str, rows: Sequence[Row], columns: Sequence[str], numbers: pd.DataFrame
+) -> tuple[str, ...]:
+    """What a reader needs to know: note, units, seeds, lists and readings of every stage."""
+    notes = [note] if note else []
+    notes.append("IoU in percent.")
+    counts = {int(n) for column in columns for n in numbers[f"{column}.n"] if n > 1}
+    if counts:
+        seeds = " or ".join(str(count) for count in sorted(counts))
+        notes.append(f"Mean ± standard deviation (n - 1) over {seeds} seeds.")
+    for stage in dict.fromkeys(column.partition(".")[0] for column in columns):
+        scored = [(row.title, row.metrics[stage]) for row in rows if row.metrics.get(stage)]
+        if scored:
+            title = STAGE_TITLES.get(stage, stage)
+            notes.append(f"{title} scored on {grouped(scored, scored_on)}.")
+        if scored and stage == "maps":
+            notes.append(f"Maps read by {grouped(scored, lambda m: str(m['reading']))}.")
+    if any(f"{column}.reported" in numbers for column in columns):
+        notes.append("Reported: figures of the papers, not measured here.")
+    return tuple(notes)
+
+
+def scored_on(metrics: dict[str, Any]) -> str:
+    """`list train, 287 images, 7 of 7 classes`."""
+    classes = f"{metrics['classes_counted']} of {len(metrics['class_names'])} classes"
+    return f"list {metrics['list']}, {metrics['images']} images, {classes}"
+
+
+def grouped(
+    rows: Sequence[tuple[str, list[dict[str, Any]]]], text_of: Callable[[dict[str, Any]], str]
+) -> str:
+    """The text where all rows agree; else each text with the rows that it holds for."""
+    groups: dict[str, list[str]] = {}
+    for title, seeds in rows:
+        text = " / ".join(dict.fromkeys(text_of(metrics) for metrics in seeds))
+        groups.setdefault(text, []).append(title)
+    if len(groups) == 1:
+        return next(iter(groups))
+    return "; ".join(f"{text} ({', '.join(titles)})" for text, titles in groups.items())

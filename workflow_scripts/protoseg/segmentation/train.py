@@ -1,0 +1,91 @@
+"""Training of the segmenter: images + label maps -> weights (stage `train_segmenter`)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from protoseg.backbones import build_backbone
+from protoseg.backbones.transfer import classifier_backbone
+from protoseg.data.labelled import LabelledDataset
+from protoseg.segmentation.deeplab import DeepLabV2
+from protoseg.segmentation.losses import LOSSES, multi_scale_loss
+from protoseg.segmentation.schedule import parameter_groups
+from protoseg.settings.fields import from_mapping
+from protoseg.settings.schema import SegmenterSettings
+from protoseg.training.checkpoint import load_weights
+from protoseg.training.fit import Batch, FitSettings, fit
+from protoseg.training.precision import autocast, default_device, place
+
+
+def build_segmenter(settings: SegmenterSettings, num_classes: int, weights: str) -> DeepLabV2:
+    """DeepLabV2 at output stride 8 with initial ``weights`` for its backbone."""
+    backbone = build_backbone(
+        settings.backbone,
+        weights,
+        output_stride=8,
+        frozen_stages=0,
+        batch_norm=settings.batch_norm,  # type: ignore[arg-type]
+    )
+    width = backbone.widths[-1]
+    return DeepLabV2(backbone, width, num_classes, settings.rates, settings.train_scales)
+
+
+def load_segmenter(path: Path, device: torch.device) -> DeepLabV2:
+    """Trained segmenter in evaluation mode."""
+    state, about = load_weights(path)
+    settings = from_mapping(SegmenterSettings, about["settings"])
+    network = build_segmenter(settings, len(about["class_names"]), "random")
+    network.load_state_dict(state)
+    return place(network, device).eval()
+
+
+def train_segmenter(
+    dataset: LabelledDataset,
+    settings: SegmenterSettings,
+    seed: int,
+    *,
+    classifier: Path | None,
+    workers: int,
+    fingerprint: str,
+    checkpoint: Path,
+) -> tuple[DeepLabV2, pd.DataFrame, dict[str, Any]]:
+    """Train; returns network, history and what describes the network."""
+    torch.manual_seed(seed)  # initial weights of the head
+    device = default_device()
+    names = dataset.index.class_names
+    initial = "random" if settings.weights == "classifier" else settings.weights
+    network = build_segmenter(settings, len(names), initial)
+    if settings.weights == "classifier":
+        classifier_backbone(network.backbone, classifier)  # type: ignore[arg-type]
+
+    def loss_function(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        with autocast(device, settings.precision):
+            logits = network(batch["image"])
+        return multi_scale_loss(logits, batch["label"], LOSSES[settings.loss])
+
+    fit_settings = FitSettings(
+        batch_size=settings.batch_size,
+        epochs=1,
+        max_steps=settings.iterations,
+        clip_norm=0.0,
+        schedule_block=settings.schedule_block,
+        seed=seed,
+        workers=workers,
+        fingerprint=fingerprint,
+    )
+    groups = parameter_groups(
+        network,
+        settings.learning_rate,
+        settings.weight_decay,
+        settings.momentum,
+        train_norms=settings.batch_norm == "batch",
+    )
+    history = fit(network, groups, loss_function, dataset, fit_settings, device, checkpoint)
+    about = {"settings": asdict(settings), "class_names": names, "seed": seed}
+    return network, history, about

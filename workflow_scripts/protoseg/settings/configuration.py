@@ -1,0 +1,138 @@
+"""The whole configuration: experiments, and what is made of their results.
+
+In: the mapping that Snakemake read. Out: `Configuration`, validated, every problem at once. Imports
+neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+from typing import Any
+
+from protoseg.settings.experiments import (
+    Experiments,
+    SettingsError,
+    read_experiments,
+    schema_problems,
+    unknown_keys,
+)
+
+SCORED_STAGES = ("maps", "pseudo_labels", "refined_labels", "predictions")
+TRAINED_STAGES = ("classifier", "affinity", "segmenter")
+NAMES = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+TABLE_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["rows", "columns"],
+    "properties": {
+        "title": {"type": "string"},
+        "note": {"type": "string"},
+        "rows": NAMES,
+        "columns": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "string",
+                "pattern": rf"^({'|'.join(SCORED_STAGES)})"
+                r"\.(miou|best_threshold_miou|best_threshold|iou\..+)$",
+            },
+        },
+        "reported": {
+            "type": "object",
+            "additionalProperties": {
+                "type": "object",
+                "additionalProperties": {"type": "number"},
+            },
+        },
+        "share_of": {"type": "string"},
+    },
+}
+PANELS_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "images": {"type": "integer", "minimum": 1},
+        "maps": {"type": "array", "items": {"type": "string"}},
+        "labels": {"type": "string"},
+    },
+}
+TOP_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "title": {"type": "string"},
+        "seeds": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
+        "shards": {"type": "integer", "minimum": 1},
+        "background_factors": {"type": "array", "items": {"type": "number", "minimum": 0}},
+        "dataset": {},
+        "defaults": {},
+        "experiments": {"type": "object"},
+        "tables": {"type": "object", "additionalProperties": TABLE_SCHEMA},
+        "panels": PANELS_SCHEMA,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Experiments and outputs.
+
+    Attributes:
+        title: heading of the report.
+        shards: in how many jobs per part images are scattered.
+        tables: name -> {title, note, rows, columns, reported, share_of}; rows are experiments or
+            names that only `reported` knows.
+        panels: {images, maps, labels}: how many images, whose maps, whose labels.
+        background_factors: for the sweep of prototype methods at inference; may be empty.
+    """
+
+    title: str
+    experiments: Experiments
+    shards: int
+    tables: dict[str, dict[str, Any]]
+    panels: dict[str, Any]
+    background_factors: tuple[float, ...]
+
+    @property
+    def panel_images(self) -> str:
+        """List expression of the images on the panels."""
+        return f"{self.experiments.dataset['maps_list']}[{self.panels.get('images', 1)}]"
+
+
+def read_configuration(config: dict[str, Any]) -> Configuration:
+    """Validate and merge; raises SettingsError with every problem."""
+    problems = unknown_keys(config, TOP_SCHEMA["properties"], "configuration")
+    problems += schema_problems(config, TOP_SCHEMA, "configuration")
+    try:
+        experiments = read_experiments(config)
+    except SettingsError as error:
+        raise SettingsError(problems + error.problems) from None
+    names = experiments.names
+    tables = {}
+    for table, spec in (config.get("tables") or {}).items():
+        if not isinstance(spec, dict):
+            continue
+        rows, reported = [], spec.get("reported", {})
+        for row in spec.get("rows", []):
+            found = fnmatch.filter(names, row) or [row]
+            rows += found
+            if found == [row] and row not in names and row not in reported:
+                problems.append(f"tables.{table}.rows: {row!r} is no experiment, nor reported")
+        share = spec.get("share_of")
+        if share is not None and share not in rows:
+            problems.append(f"tables.{table}.share_of: {share!r} is not one of its rows")
+        tables[table] = {**spec, "rows": rows, "reported": reported}
+    panels = dict(config.get("panels") or {})
+    for name in [*panels.get("maps", []), *([panels["labels"]] if "labels" in panels else [])]:
+        if name not in names:
+            problems.append(f"panels: {name!r} is no experiment")
+    if problems:
+        raise SettingsError(problems)
+    return Configuration(
+        title=config.get("title", experiments.dataset["name"]),
+        experiments=experiments,
+        shards=config.get("shards", 4),
+        tables=tables,
+        panels=panels,
+        background_factors=tuple(config.get("background_factors") or ()),
+    )

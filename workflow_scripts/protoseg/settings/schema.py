@@ -1,0 +1,332 @@
+"""The settings of every stage: names, defaults, limits and meaning.
+
+The only place that holds defaults. Groups are in the order of the flow; an experiment overrides
+single keys of them. Defaults are the papers' VOC 2012 setups as the published code runs them;
+where paper and code differ, the text says which one the default follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from protoseg.settings.fields import setting
+
+BACKBONE_NAMES = ["resnet50", "resnet101", "mobilenet_v2"]
+PRECISIONS = ["float32", "bfloat16"]
+MOMENTUM_NOTE = (
+    "SGD momentum. The published optimisers hand weight decay over in the place of momentum, so "
+    "they ran with 1e-4 where the papers print 0.9; the default follows the code"
+)
+
+
+@dataclass(frozen=True)
+class DatasetSettings:
+    """Where images, tags and masks come from; read by `index_dataset` alone."""
+
+    name: str = setting("demo", "Name of the data set; the first folder under results/.")
+    kind: str = setting(
+        "demo",
+        "`voc`: the VOC 2012 folder layout at `root`. `demo`: the same, drawn at `root` first.",
+        enum=["voc", "demo"],
+    )
+    root: str = setting("data/demo", "Folder of the data set, from the working directory.")
+    classes: tuple[str, ...] = setting(
+        [], "Foreground classes in order; empty takes all 20 of VOC. Others' pixels become 255."
+    )
+    masks: str = setting(
+        "auto",
+        "Folder of the masks; `auto` takes SegmentationClassAug where it exists.",
+        enum=["auto", "SegmentationClass", "SegmentationClassAug"],
+    )
+    train_list: str = setting(
+        "train_aug",
+        "Images that the classifier trains on. Lists may be expressions: `train_aug[500]` takes "
+        "500 evenly spaced ids, `a + b` the union, `a - b` the difference.",
+    )
+    labels_list: str = setting(
+        "train_aug", "Images that get pseudo labels, and on which the later networks train."
+    )
+    maps_list: str = setting(
+        "train", "Images on which maps, pseudo labels and refined labels are scored."
+    )
+    val_list: str = setting("val", "Images on which the segmenter predicts and is scored.")
+    demo_train_images: int = setting(240, "Demo: images to draw for training.", minimum=20)
+    demo_val_images: int = setting(60, "Demo: images to draw for validation.", minimum=4)
+    demo_size: int = setting(128, "Demo: longest side in pixels.", minimum=64)
+    demo_seed: int = setting(0, "Demo: seed of the drawing.", minimum=0)
+
+
+@dataclass(frozen=True)
+class ClassifierSettings:
+    """Stage `train_classifier`: the network from which localization maps are read."""
+
+    method: str = setting("cam", "Localization method.", enum=["cam", "sipe"])
+    backbone: str = setting("resnet50", "Backbone of the classifier.", enum=BACKBONE_NAMES)
+    weights: str = setting(
+        "torchvision", "Initial weights: `torchvision` (download), `random`, or a file."
+    )
+    frozen_stages: int = setting(
+        2, "Layers that never train, counted after the stem; 0 trains all.", minimum=0, maximum=3
+    )
+    batch_norm: str = setting(
+        "frozen",
+        "`frozen`: running statistics always (published); `batch`: for random weights.",
+        enum=["frozen", "batch"],
+    )
+    epochs: int = setting(5, "Passes over the training list.", minimum=1)
+    batch_size: int = setting(16, "Images per step over all GPUs.", minimum=1)
+    crop: int = setting(512, "Side of the square training crop, pixels.", minimum=32)
+    long_side: tuple[int, ...] = setting(
+        [320, 640],
+        "Range of the long side before cropping, pixels, both ends included.",
+        minItems=2,
+        maxItems=2,
+    )
+    learning_rate: float = setting(0.1, "Of the backbone.", exclusiveMinimum=0)
+    learning_rate_new: float = setting(1.0, "Of classifier and side branches.", exclusiveMinimum=0)
+    weight_decay: float = setting(1e-4, "L2 penalty.", minimum=0)
+    momentum: float = setting(1e-4, MOMENTUM_NOTE + ".", minimum=0, maximum=1)
+    clip_norm: float = setting(1.0, "Global gradient norm limit; 0 for none.", minimum=0)
+    precision: str = setting(
+        "bfloat16", "Arithmetic of the backbone in training; heads are float32.", enum=PRECISIONS
+    )
+    side_widths: tuple[int, ...] = setting(
+        [128, 128, 256, 256],
+        "SIPE: channels of the side branches on layer1 to layer4 (published code).",
+        minItems=4,
+        maxItems=4,
+    )
+    seeds: str = setting(
+        "structure",
+        "SIPE: seed rule in training, `structure` (eq. 5), `argmax` or `threshold` (figure 8).",
+        enum=["structure", "argmax", "threshold"],
+    )
+    seed_threshold: float = setting(
+        0.3, "SIPE: score of the background for seeds by `threshold`.", minimum=0, maximum=1
+    )
+    structure_feature: str = setting(
+        "semantic",
+        "SIPE: feature of the structure similarity in training (published code: layer4).",
+        enum=["semantic", "hierarchical"],
+    )
+    prototype_feature: str = setting(
+        "hierarchical",
+        "SIPE: feature of prototypes and IS-CAM, in training and at inference (table 5).",
+        enum=["semantic", "hierarchical"],
+    )
+    background_factor: float = setting(
+        0.5, "SIPE: multiplies the background's similarity in training (code).", minimum=0
+    )
+    background_scale: float = setting(
+        1.0,
+        "SIPE: alpha of equation 2, scales the CAM's background. The paper has 0.5 here; the code "
+        "leaves 1 and has `background_factor`.",
+        minimum=0,
+        maximum=1,
+    )
+    background_prototype: bool = setting(
+        True, "SIPE: model the background by a prototype (table 5); else 1 - max of the others."
+    )
+    consistency: bool = setting(True, "SIPE: general-specific consistency loss (table 4).")
+    consistency_weight: float = setting(1.0, "SIPE: its weight (equation 11).", minimum=0)
+
+
+@dataclass(frozen=True)
+class MapsSettings:
+    """Stage `export_maps`: multi-scale localization maps of the present classes."""
+
+    source: str = setting(
+        "auto",
+        "`cam`: the classifier's maps; `prototypes`: IS-CAM; `auto`: by the method.",
+        enum=["auto", "cam", "prototypes"],
+    )
+    scales: tuple[float, ...] = setting(
+        [1.0, 0.5, 1.5, 2.0],
+        "Image scales, each with its mirror (published).",
+        items={"exclusiveMinimum": 0},
+        minItems=1,
+    )
+    seeds: str = setting(
+        "structure",
+        "SIPE: seed rule at inference.",
+        enum=["structure", "argmax", "threshold"],
+    )
+    seed_threshold: float = setting(
+        0.3, "SIPE: score of the background for seeds by `threshold`.", minimum=0, maximum=1
+    )
+    structure_feature: str = setting(
+        "hierarchical",
+        "SIPE: feature of the structure similarity at inference (published code).",
+        enum=["semantic", "hierarchical"],
+    )
+    background_factor: float = setting(
+        0.5,
+        "SIPE: multiplies the background's similarity at inference (code). The right value grows "
+        "with fewer classes: `sweep_background_factor` shows it.",
+        minimum=0,
+    )
+    precision: str = setting("float32", "Arithmetic of the backbone.", enum=PRECISIONS)
+
+
+@dataclass(frozen=True)
+class PseudoLabelsSettings:
+    """Stage `make_pseudo_labels`: denseCRF on the maps."""
+
+    foreground_threshold: float = setting(
+        0.30, "Maps without a background map: its score in the foreground pass (IRN).", minimum=0
+    )
+    background_threshold: float = setting(
+        0.05, "Maps without a background map: its score in the background pass (IRN).", minimum=0
+    )
+    background_factor: float = setting(
+        1.0, "Maps with a background map: its factor in the foreground pass (SIPE).", minimum=0
+    )
+    ir_background_factor: float = setting(
+        0.5, "Maps with a background map: its factor in the background pass (SIPE).", minimum=0
+    )
+    confidence: float = setting(
+        0.7,
+        "Probability of a hard label in the unary term.",
+        exclusiveMinimum=0,
+        exclusiveMaximum=1,
+    )
+    iterations: int = setting(10, "Mean-field updates; 0 skips the CRF.", minimum=0)
+    gaussian_sxy: float = setting(3.0, "Pixels, smoothness kernel.", exclusiveMinimum=0)
+    gaussian_weight: float = setting(3.0, "Weight of the smoothness kernel.", minimum=0)
+    bilateral_sxy: float = setting(50.0, "Pixels, appearance kernel.", exclusiveMinimum=0)
+    bilateral_srgb: float = setting(5.0, "Grey levels, appearance kernel.", exclusiveMinimum=0)
+    bilateral_weight: float = setting(10.0, "Weight of the appearance kernel.", minimum=0)
+
+
+@dataclass(frozen=True)
+class AffinitySettings:
+    """Stage `train_affinity`: IRN's boundary (and displacement) branches."""
+
+    backbone: str = setting("resnet50", "Frozen backbone under the branches.", enum=BACKBONE_NAMES)
+    weights: str = setting(
+        "torchvision",
+        "Its weights: `torchvision`, `random`, a file, or `classifier` (those of stage 1).",
+    )
+    epochs: int = setting(3, "Passes over the training list.", minimum=1)
+    batch_size: int = setting(32, "Images per step over all GPUs.", minimum=1)
+    crop: int = setting(512, "Side of the square training crop, pixels.", minimum=64)
+    scale: tuple[float, ...] = setting(
+        [0.5, 1.5], "Range of random scaling before cropping.", minItems=2, maxItems=2
+    )
+    radius: int = setting(10, "Pairs closer than this many grid cells train.", minimum=2)
+    displacement: bool = setting(
+        True, "Train the displacement branch too (code); it does not reach semantic labels."
+    )
+    learning_rate: float = setting(0.1, "Of the edge branch.", exclusiveMinimum=0)
+    learning_rate_displacement: float = setting(
+        1.0, "Of the displacement branch.", exclusiveMinimum=0
+    )
+    weight_decay: float = setting(1e-4, "L2 penalty.", minimum=0)
+    momentum: float = setting(1e-4, MOMENTUM_NOTE + ".", minimum=0, maximum=1)
+    clip_norm: float = setting(0.0, "Global gradient norm limit; 0 for none.", minimum=0)
+    precision: str = setting("bfloat16", "Arithmetic in training.", enum=PRECISIONS)
+
+
+@dataclass(frozen=True)
+class RefinedLabelsSettings:
+    """Stage `refine_labels`: random walk along the affinities."""
+
+    radius: int = setting(5, "Neighbours closer than this many grid cells are linked.", minimum=2)
+    beta: float = setting(10.0, "Affinities to this power (IRN).", exclusiveMinimum=0)
+    log2_steps: int = setting(8, "The walk takes 2 to this many steps (IRN).", minimum=0)
+    degree: int = setting(
+        96, "Chebyshev degree of the walk; 96 is label-exact for 256 steps.", minimum=1
+    )
+    map_power: float = setting(
+        1.5, "Maps with a background map: to this power before the walk (SIPE).", minimum=0
+    )
+    background_factor: float = setting(
+        1.0, "Maps with a background map: its factor before the walk.", minimum=0
+    )
+    background_threshold: float = setting(
+        0.25, "Maps without one: score of the background after the walk (IRN).", minimum=0
+    )
+    precision: str = setting("float32", "Arithmetic of the network.", enum=PRECISIONS)
+
+
+@dataclass(frozen=True)
+class SegmenterSettings:
+    """Stage `train_segmenter`: DeepLabV2."""
+
+    labels: str = setting(
+        "refined_labels",
+        "What it trains on; `ground_truth` is the fully supervised upper bound.",
+        enum=["refined_labels", "pseudo_labels", "ground_truth"],
+    )
+    backbone: str = setting("resnet101", "Backbone at output stride 8.", enum=BACKBONE_NAMES)
+    weights: str = setting(
+        "torchvision",
+        "Its initial weights: `torchvision`, `random`, a file, or `classifier` (those of stage 1).",
+    )
+    batch_norm: str = setting(
+        "frozen", "As in the classifier; the published recipe freezes.", enum=["frozen", "batch"]
+    )
+    rates: tuple[int, ...] = setting(
+        [6, 12, 18, 24], "Dilations of the atrous branches.", items={"minimum": 1}, minItems=1
+    )
+    train_scales: tuple[float, ...] = setting(
+        [0.75, 0.5],
+        "Further scales of the multi-scale loss, besides 1 and the maximum.",
+        items={"exclusiveMinimum": 0},
+    )
+    iterations: int = setting(20000, "Optimiser steps.", minimum=1)
+    batch_size: int = setting(10, "Images per step over all GPUs.", minimum=1)
+    crop: int = setting(321, "Side of the square training crop, pixels.", minimum=64)
+    scale: tuple[float, ...] = setting(
+        [0.5, 1.5], "Range of random scaling before cropping.", minItems=2, maxItems=2
+    )
+    loss: str = setting(
+        "cross_entropy",
+        "`balanced` averages background and foreground apart, over the batch; `dsrg` per image.",
+        enum=["cross_entropy", "balanced", "dsrg"],
+    )
+    learning_rate: float = setting(
+        2.5e-4, "Of the backbone; head weights x10, head biases x20.", exclusiveMinimum=0
+    )
+    weight_decay: float = setting(5e-4, "L2 penalty; none on head biases.", minimum=0)
+    momentum: float = setting(0.9, "SGD momentum.", minimum=0, maximum=1)
+    schedule_block: int = setting(
+        10, "The learning rate changes every so many steps (published code).", minimum=1
+    )
+    precision: str = setting("bfloat16", "Arithmetic in training.", enum=PRECISIONS)
+
+
+@dataclass(frozen=True)
+class PredictionsSettings:
+    """Stage `predict`: the segmenter on `val_list`."""
+
+    scales: tuple[float, ...] = setting(
+        [0.5, 0.75, 1.0], "Image scales.", items={"exclusiveMinimum": 0}, minItems=1
+    )
+    flip: bool = setting(False, "Average with the mirrored image.")
+    fusion: str = setting("max", "Of the scales' logits.", enum=["max", "mean"])
+    crf: bool = setting(True, "denseCRF on the probabilities (segmenter's parameters).")
+    crf_iterations: int = setting(10, "Mean-field updates.", minimum=0)
+    crf_gaussian_sxy: float = setting(1.0, "Pixels.", exclusiveMinimum=0)
+    crf_gaussian_weight: float = setting(3.0, "Weight of the smoothness kernel.", minimum=0)
+    crf_bilateral_sxy: float = setting(67.0, "Pixels.", exclusiveMinimum=0)
+    crf_bilateral_srgb: float = setting(3.0, "Grey levels.", exclusiveMinimum=0)
+    crf_bilateral_weight: float = setting(4.0, "Weight of the appearance kernel.", minimum=0)
+    crf_minimum_probability: float = setting(
+        0.01,
+        "Classes that nowhere exceed it take no part: 2.1 times faster, 2e-6 of pixels change.",
+        minimum=0,
+        maximum=1,
+    )
+    precision: str = setting("float32", "Arithmetic of the network.", enum=PRECISIONS)
+
+
+STAGES: dict[str, type] = {
+    "classifier": ClassifierSettings,
+    "maps": MapsSettings,
+    "pseudo_labels": PseudoLabelsSettings,
+    "affinity": AffinitySettings,
+    "refined_labels": RefinedLabelsSettings,
+    "segmenter": SegmenterSettings,
+    "predictions": PredictionsSettings,
+}

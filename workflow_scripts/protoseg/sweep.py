@@ -1,0 +1,50 @@
+"""Background factors of prototype maps, scored side by side from one pass over the images.
+
+The factor decides between background and foreground seeds (methods SIPE and its relatives); the
+right one depends on the number of classes, because absent classes suppress the background map. The
+sweep reads masks: it informs, it never sets anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+import torch
+
+from protoseg.data.images import read_image
+from protoseg.data.index import DatasetIndex
+from protoseg.localization.export import features_per_scale, maps_of_image
+from protoseg.localization.fusion import fused_maps
+from protoseg.localization.network import LocalizationNetwork
+from protoseg.metrics import Confusion
+from protoseg.progress import progress
+from protoseg.pseudo_labels.labels import argmax_with_background
+from protoseg.settings.schema import ClassifierSettings, MapsSettings
+
+
+def sweep_background_factor(
+    network: LocalizationNetwork,
+    classifier: ClassifierSettings,
+    index: DatasetIndex,
+    ids: Sequence[str],
+    settings: MapsSettings,
+    factors: Sequence[float],
+    device: torch.device,
+) -> pd.DataFrame:
+    """mIoU in percent (columns `background_factor`, `miou`) of prototype maps at each factor."""
+    variants = [replace(settings, background_factor=factor) for factor in factors]
+    confusions = [Confusion(len(index.classes) + 1) for _ in factors]
+    for image_id in progress(ids, len(ids), "images"):
+        record, mask = index[image_id], index.read_mask(image_id)
+        features = features_per_scale(
+            network, read_image(record.image), settings.scales, settings.precision, device
+        )
+        label = torch.from_numpy(index.label_vector(image_id))
+        for variant, confusion in zip(variants, confusions, strict=True):
+            maps = maps_of_image(features, label, record.size, classifier, variant)
+            prediction = argmax_with_background(fused_maps(maps), maps.classes, 1.0)
+            confusion.update(mask, prediction)
+    rates = [100.0 * confusion.compute().mean_iou for confusion in confusions]
+    return pd.DataFrame({"background_factor": list(factors), "miou": rates})

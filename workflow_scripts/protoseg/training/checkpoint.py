@@ -1,0 +1,63 @@
+"""Checkpoints to resume from, and final weights.
+
+A checkpoint holds everything that the rest of the training depends on; it is written to a temporary
+name, flushed and renamed, so a killed job leaves the previous one. A checkpoint of other settings
+is refused, never silently continued.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from protoseg.errors import InputError
+from protoseg.settings.stage_file import write_atomically
+
+LOG = logging.getLogger(__name__)
+
+
+class CheckpointMismatchError(InputError):
+    """A checkpoint that belongs to other settings or code."""
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write ``content`` atomically; equal tensors give equal bytes."""
+    buffer = io.BytesIO()  # torch.save names the archive after the file, a buffer has no name
+    torch.save(content, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:
+    """The checkpoint to resume from, or None where there is none.
+
+    Raises:
+        CheckpointMismatchError: it was written under another ``fingerprint``.
+    """
+    if not path.is_file():
+        return None
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if content["fingerprint"] != fingerprint:
+        raise CheckpointMismatchError(
+            f"checkpoint {path} was written with other settings or code "
+            f"({content['fingerprint']}, now {fingerprint}); delete it to train from the start"
+        )
+    LOG.info("resuming from %s after epoch %d", path, content["epoch"])
+    return dict(content)
+
+
+def save_weights(path: Path, network: torch.nn.Module, about: dict[str, Any]) -> None:
+    """Final weights with ``about``: what is needed to build the network again, and provenance."""
+    state = {key: value.detach().cpu() for key, value in network.state_dict().items()}
+    save(path, {"state_dict": state, "about": about})
+
+
+def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """State dict and `about` of a file of `save_weights`."""
+    if not path.is_file():
+        raise InputError(f"weights {path} do not exist; rerun the stage that trains them")
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    return content["state_dict"], content["about"]

@@ -1,0 +1,165 @@
+"""The fit loop of the three trainings: classifier, affinity, segmenter.
+
+In: a network, parameter groups, a loss function and a data set whose items are (epoch, position).
+Out: the trained network and a history, one row per epoch. It knows no method: the loss function
+maps (network, batch) to named scalars of which `total` is minimised.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from protoseg.errors import InputError
+from protoseg.training.checkpoint import load_checkpoint, save
+from protoseg.training.order import EpochBatches
+from protoseg.training.precision import place
+from protoseg.training.schedule import poly_factor
+
+LOG = logging.getLogger(__name__)
+Batch = dict[str, Tensor]
+LossFunction = Callable[[nn.Module, Batch], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What the loop needs to know.
+
+    Attributes:
+        batch_size: images per step. max_steps: total steps, or None for ``epochs`` passes.
+        clip_norm: global gradient norm limit, 0 for none. schedule_block: see `poly_factor`.
+        seed: of data order and augmentation. workers: loader processes.
+        fingerprint: of settings and code; a checkpoint of another one is refused.
+    """
+
+    batch_size: int
+    epochs: int
+    max_steps: int | None
+    clip_norm: float
+    schedule_block: int
+    seed: int
+    workers: int
+    fingerprint: str
+
+
+def fit(
+    network: nn.Module,
+    groups: list[dict[str, Any]],
+    loss_function: LossFunction,
+    dataset: Dataset[Batch],
+    settings: FitSettings,
+    device: torch.device,
+    checkpoint: Path,
+) -> pd.DataFrame:
+    """Train ``network`` in place with SGD; resumes from ``checkpoint``, removes it at the end.
+
+    Args:
+        groups: SGD parameter groups with `params`, `lr`, `weight_decay`, `momentum`.
+
+    Returns:
+        History: epoch, step, learning_rate (first group), seconds, and the mean of every loss.
+
+    Raises:
+        InputError: a loss that is not finite, with its name and step.
+    """
+    place(network, device)
+    batches = EpochBatches(len(dataset), settings.batch_size, settings.seed)  # type: ignore[arg-type]
+    max_steps = settings.max_steps or settings.epochs * len(batches)
+    epochs = -(-max_steps // len(batches))
+    optimizer = torch.optim.SGD(groups, lr=groups[0]["lr"])
+    base_rates = [group["lr"] for group in optimizer.param_groups]
+    history: list[dict[str, float]] = []
+    first_epoch = 0
+    if saved := load_checkpoint(checkpoint, settings.fingerprint):
+        network.load_state_dict(saved["network"])
+        optimizer.load_state_dict(saved["optimizer"])
+        torch.set_rng_state(saved["rng"])
+        history, first_epoch = saved["history"], saved["epoch"]
+    else:
+        torch.manual_seed(settings.seed)
+    loader = DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=settings.workers,
+        pin_memory=device.type == "cuda",
+        persistent_workers=False,  # each epoch's sampler state must reach the workers
+        prefetch_factor=4 if settings.workers else None,
+    )
+
+    def learn(batch: Batch, step: int) -> dict[str, Tensor]:
+        factor = poly_factor(step, max_steps, block=settings.schedule_block)
+        for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
+            group["lr"] = rate * factor
+        losses = loss_function(network, batch)
+        optimizer.zero_grad(set_to_none=True)
+        losses["total"].backward()
+        if settings.clip_norm:
+            nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
+        optimizer.step()
+        return {name: value.detach() for name, value in losses.items()}
+
+    network.train()
+    with logging_redirect_tqdm(), tqdm(total=max_steps, disable=None, unit="step") as bar:
+        bar.update(first_epoch * len(batches))
+        for epoch in range(first_epoch, epochs):
+            batches.epoch = epoch
+            started, rows = time.perf_counter(), []
+            for step, batch in enumerate(loader, epoch * len(batches)):
+                if step >= max_steps:
+                    break
+                rows.append(learn(_to_device(batch, device), step))
+                bar.update()
+            history.append(_epoch_row(rows, epoch, optimizer, time.perf_counter() - started))
+            LOG.info("epoch %d/%d: %s", epoch + 1, epochs, _summary(history[-1]))
+            state = {
+                "fingerprint": settings.fingerprint,
+                "epoch": epoch + 1,
+                "network": network.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "rng": torch.get_rng_state(),
+                "history": history,
+            }
+            if epoch + 1 < epochs:
+                save(checkpoint, state)
+    checkpoint.unlink(missing_ok=True)
+    return pd.DataFrame(history)
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    def moved(value: Tensor) -> Tensor:
+        memory = torch.channels_last if value.ndim == 4 else torch.preserve_format
+        return value.to(device, non_blocking=True, memory_format=memory)
+
+    return {name: moved(value) for name, value in batch.items()}
+
+
+def _epoch_row(
+    rows: list[dict[str, Tensor]], epoch: int, optimizer: torch.optim.Optimizer, seconds: float
+) -> dict[str, float]:
+    """Means over the epoch's steps; raises InputError where one is not finite."""
+    means = {name: torch.stack([row[name] for row in rows]).float() for name in rows[0]}
+    for name, values in means.items():
+        if not torch.isfinite(values).all():
+            step = int((~torch.isfinite(values)).nonzero()[0])
+            raise InputError(
+                f"loss {name} is not finite at step {step} of epoch {epoch + 1}; "
+                "lower the learning rate or use precision: float32"
+            )
+    row = {"epoch": epoch + 1, "steps": len(rows), "seconds": round(seconds, 2)}
+    row["learning_rate"] = optimizer.param_groups[0]["lr"]
+    return row | {name: float(values.mean()) for name, values in means.items()}
+
+
+def _summary(row: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")

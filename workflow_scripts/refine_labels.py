@@ -1,0 +1,45 @@
+"""Refine the maps of one shard into labels by random walk along the affinities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from protoseg.affinity.model import load_model
+from protoseg.affinity.refine import refine_labels
+from protoseg.command import Arguments, run
+from protoseg.data.index import read_index
+from protoseg.data.selection import select_ids
+from protoseg.progress import progress
+from protoseg.settings.schema import RefinedLabelsSettings
+from protoseg.settings.stage_file import read_stage_settings
+from protoseg.storage import ResultReader, shard_of, write_results
+from protoseg.training.precision import default_device
+
+
+def main(arguments: Arguments) -> None:
+    settings, _, fingerprint = read_stage_settings(
+        arguments.settings, "refined_labels", RefinedLabelsSettings
+    )
+    index = read_index(arguments.index)
+    ids = shard_of(select_ids(index, arguments.list), arguments.shard)
+    device = default_device()
+    model = load_model(arguments.weights, device)
+    reader = ResultReader([arguments.maps], "maps")
+    labels = refine_labels(model, index, ids, reader, settings, device)
+    with write_results(arguments.output, "labels", index.class_names, fingerprint) as writer:
+        for image_id, label in progress(labels, len(ids), "refined labels"):
+            writer.write_label(image_id, label)
+
+
+if __name__ == "__main__":
+    run(
+        main,
+        __doc__,
+        settings=Path,
+        index=Path,
+        list=str,
+        shard=str,
+        maps=Path,
+        weights=Path,
+        output=Path,
+    )

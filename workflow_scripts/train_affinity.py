@@ -1,0 +1,51 @@
+"""Train the affinity network on IR labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from protoseg.affinity.model import describe
+from protoseg.affinity.train import train_affinity
+from protoseg.command import Arguments, run
+from protoseg.data.index import read_index
+from protoseg.data.labelled import LabelledDataset, stored_labels
+from protoseg.data.selection import select_ids
+from protoseg.settings.schema import AffinitySettings
+from protoseg.settings.stage_file import read_stage_settings
+from protoseg.storage import ResultReader
+from protoseg.training.checkpoint import save_weights
+
+
+def main(arguments: Arguments) -> None:
+    settings, seed, fingerprint = read_stage_settings(
+        arguments.settings, "affinity", AffinitySettings
+    )
+    index = read_index(arguments.index)
+    ids = select_ids(index, arguments.list)
+    labels = stored_labels(ResultReader(arguments.labels, "labels"), ids, arguments.list)
+    model, history = train_affinity(
+        LabelledDataset(index, ids, labels, settings.crop, settings.scale, seed),
+        settings,
+        seed,
+        classifier=next(iter(arguments.classifier), None),
+        workers=arguments.workers,
+        fingerprint=f"{fingerprint}-{arguments.code}",
+        checkpoint=arguments.checkpoint,
+    )
+    save_weights(arguments.weights, model, describe(settings, seed))
+    history.to_csv(arguments.history, index=False)
+
+
+if __name__ == "__main__":
+    run(
+        main,
+        __doc__,
+        settings=Path,
+        index=Path,
+        list=str,
+        labels=[Path],
+        classifier=[Path],
+        checkpoint=Path,
+        weights=Path,
+        history=Path,
+    )

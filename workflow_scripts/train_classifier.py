@@ -1,0 +1,44 @@
+"""Train the classifier from which localization maps are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from protoseg.command import Arguments, run
+from protoseg.data.index import read_index
+from protoseg.data.selection import select_ids
+from protoseg.localization.train import train_classifier
+from protoseg.settings.schema import ClassifierSettings
+from protoseg.settings.stage_file import read_stage_settings
+from protoseg.training.checkpoint import save_weights
+
+
+def main(arguments: Arguments) -> None:
+    settings, seed, fingerprint = read_stage_settings(
+        arguments.settings, "classifier", ClassifierSettings
+    )
+    index = read_index(arguments.index)
+    network, history, about = train_classifier(
+        index,
+        select_ids(index, arguments.list),
+        settings,
+        seed,
+        workers=arguments.workers,
+        fingerprint=f"{fingerprint}-{arguments.code}",
+        checkpoint=arguments.checkpoint,
+    )
+    save_weights(arguments.weights, network, about)
+    history.to_csv(arguments.history, index=False)
+
+
+if __name__ == "__main__":
+    run(
+        main,
+        __doc__,
+        settings=Path,
+        index=Path,
+        list=str,
+        checkpoint=Path,
+        weights=Path,
+        history=Path,
+    )

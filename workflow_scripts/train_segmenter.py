@@ -1,0 +1,53 @@
+"""Train the segmenter on refined labels, pseudo labels or, without any given, the ground truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from protoseg.command import Arguments, run
+from protoseg.data.index import read_index
+from protoseg.data.labelled import LabelledDataset, ground_truth, stored_labels
+from protoseg.data.selection import select_ids
+from protoseg.segmentation.train import train_segmenter
+from protoseg.settings.schema import SegmenterSettings
+from protoseg.settings.stage_file import read_stage_settings
+from protoseg.storage import ResultReader
+from protoseg.training.checkpoint import save_weights
+
+
+def main(arguments: Arguments) -> None:
+    settings, seed, fingerprint = read_stage_settings(
+        arguments.settings, "segmenter", SegmenterSettings
+    )
+    index = read_index(arguments.index)
+    ids = select_ids(index, arguments.list)
+    if settings.labels == "ground_truth":
+        labels = ground_truth(index, ids, arguments.list)
+    else:
+        labels = stored_labels(ResultReader(arguments.labels, "labels"), ids, arguments.list)
+    network, history, about = train_segmenter(
+        LabelledDataset(index, ids, labels, settings.crop, settings.scale, seed),
+        settings,
+        seed,
+        classifier=next(iter(arguments.classifier), None),
+        workers=arguments.workers,
+        fingerprint=f"{fingerprint}-{arguments.code}",
+        checkpoint=arguments.checkpoint,
+    )
+    save_weights(arguments.weights, network, about)
+    history.to_csv(arguments.history, index=False)
+
+
+if __name__ == "__main__":
+    run(
+        main,
+        __doc__,
+        settings=Path,
+        index=Path,
+        list=str,
+        labels=[Path],
+        classifier=[Path],
+        checkpoint=Path,
+        weights=Path,
+        history=Path,
+    )
