@@ -11,19 +11,19 @@ rule train_affinity:
     output:
         weights=f"{RUN}/affinity/weights.pt",
         history=f"{RUN}/affinity/history.csv",
-    params:
-        index=INDEX,
-        list=EXPERIMENTS.dataset["labels_list"],
-        checkpoint=f"{CHECKPOINT}/affinity.pt",
-        code=code_digest("train_affinity"),
     log:
         f"logs/train_affinity/{LOGS}.log",
     benchmark:
         f"logs/train_affinity/{LOGS}.tsv"
-    message:
-        "train the affinity network of {wildcards.experiment}, seed {wildcards.seed}"
     conda:
         "../envs/protoseg.yaml"
+    params:
+        index=index_folder,
+        list=EXPERIMENTS.dataset["labels_list"],
+        checkpoint=f"{CHECKPOINT}/affinity.pt",
+        code=code_digest("train_affinity"),
+    message:
+        "train the affinity network of {wildcards.experiment}, seed {wildcards.seed}"
     shell:
         "exec python {input.script} --settings {input.settings} --index {params.index}"
         " --list {params.list:q} --labels {input.labels} --classifier {input.classifier}"

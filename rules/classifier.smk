@@ -9,19 +9,19 @@ rule train_classifier:
     output:
         weights=f"{RUN}/classifier/weights.pt",
         history=f"{RUN}/classifier/history.csv",
-    params:
-        index=INDEX,
-        list=EXPERIMENTS.dataset["train_list"],
-        checkpoint=f"{CHECKPOINT}/classifier.pt",
-        code=code_digest("train_classifier"),
     log:
         f"logs/train_classifier/{LOGS}.log",
     benchmark:
         f"logs/train_classifier/{LOGS}.tsv"
-    message:
-        "train the classifier of {wildcards.experiment}, seed {wildcards.seed}"
     conda:
         "../envs/protoseg.yaml"
+    params:
+        index=index_folder,
+        list=EXPERIMENTS.dataset["train_list"],
+        checkpoint=f"{CHECKPOINT}/classifier.pt",
+        code=code_digest("train_classifier"),
+    message:
+        "train the classifier of {wildcards.experiment}, seed {wildcards.seed}"
     shell:
         "exec python {input.script} --settings {input.settings} --index {params.index}"
         " --list {params.list:q} --checkpoint {params.checkpoint} --weights {output.weights}"

@@ -94,3 +94,33 @@ def every(stage, name, experiments=None):
     chosen = EXPERIMENTS.names if experiments is None else experiments
     found = [result(e, s, stage, name) for e in chosen for s in EXPERIMENTS.seeds]
     return list(dict.fromkeys(found))
+
+
+def index_folder(wildcards, input):
+    """Folder of the index, the first input of every rule that reads images."""
+    return str(Path(input[0]).parent)
+
+
+def output_folder(wildcards, output):
+    """Folder of the first output."""
+    return str(Path(output[0]).parent)
+
+
+def stage_settings_text(wildcards):
+    """Content of a stage's settings.json."""
+    values = EXPERIMENTS.settings[wildcards.experiment][wildcards.stage]
+    return settings_text({"seed": int(wildcards.seed), wildcards.stage: values})
+
+
+SCORED_LABELS = {
+    "pseudo_labels": ("scored.h5", EXPERIMENTS.dataset["maps_list"]),
+    "refined_labels": ("scored.h5", EXPERIMENTS.dataset["maps_list"]),
+    "predictions": ("predictions.h5", EXPERIMENTS.dataset["val_list"]),
+}
+
+
+def scored_labels(wildcards):
+    """The label file that evaluate_labels scores."""
+    return f"{RUN}/{wildcards.stage}/{SCORED_LABELS[wildcards.stage][0]}".format(
+        **wildcards
+    )

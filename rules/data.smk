@@ -11,16 +11,16 @@ rule draw_demo_set:
             root=EXPERIMENTS.dataset["root"],
             list=["train_aug", "train", "val"],
         ),
-    params:
-        code=code_digest("draw_demo_set"),
     log:
         f"logs/draw_demo_set/{DATASET}.log",
     benchmark:
         f"logs/draw_demo_set/{DATASET}.tsv"
-    message:
-        "draw the demo set"
     conda:
         "../envs/protoseg.yaml"
+    params:
+        code=code_digest("draw_demo_set"),
+    message:
+        "draw the demo set"
     shell:
         "exec python {input.script} --settings {input.settings} 2> {log}"
 
@@ -32,17 +32,17 @@ rule index_dataset:
         demo=rules.draw_demo_set.output if EXPERIMENTS.dataset["kind"] == "demo" else [],
     output:
         INDEX_FILES,
-    params:
-        folder=INDEX,
-        code=code_digest("index_dataset"),
     log:
         f"logs/index_dataset/{DATASET}.log",
     benchmark:
         f"logs/index_dataset/{DATASET}.tsv"
-    message:
-        "check every file of the data set and index it"
     conda:
         "../envs/protoseg.yaml"
+    params:
+        folder=output_folder,
+        code=code_digest("index_dataset"),
+    message:
+        "check every file of the data set and index it"
     shell:
         "exec python {input.script} --settings {input.settings} --output {params.folder}"
         " --workers {threads} 2> {log}"

@@ -1,10 +1,7 @@
 # Needs: the classifier. Makes: maps/scored.h5 and maps/rest.h5, multi-scale localization maps.
 
 # Doubled braces, because gather fills {scatteritem} first.
-SHARD = (
-    f"results/{DATASET}/{{{{experiment}}}}/seed{{{{seed}}}}/{{{{stage}}}}/shards"
-    "/{{file}}-{scatteritem}.h5"
-)
+SHARD = f"{RUN}/{{stage}}/shards/{{file}}".replace("{", "{{").replace("}", "}}")
 
 
 rule export_maps:
@@ -15,19 +12,19 @@ rule export_maps:
         weights=stage_files("classifier", "weights.pt"),
     output:
         temp(f"{RUN}/maps/shards/{{part}}-{{scatteritem}}.h5"),
-    params:
-        index=INDEX,
-        list=part_list,
-        code=code_digest("export_maps"),
     log:
         f"logs/export_maps/{LOGS}-{{part}}-{{scatteritem}}.log",
     benchmark:
         f"logs/export_maps/{LOGS}-{{part}}-{{scatteritem}}.tsv"
+    conda:
+        "../envs/protoseg.yaml"
+    params:
+        index=index_folder,
+        list=part_list,
+        code=code_digest("export_maps"),
     message:
         "export maps of {wildcards.experiment}, seed {wildcards.seed},"
         " {wildcards.part} {wildcards.scatteritem}"
-    conda:
-        "../envs/protoseg.yaml"
     shell:
         "exec python {input.script} --settings {input.settings} --index {params.index}"
         " --list {params.list:q} --shard {wildcards.scatteritem} --weights {input.weights}"
@@ -36,20 +33,20 @@ rule export_maps:
 
 rule merge_shards:
     input:
-        parts=gather.split(SHARD),
+        parts=gather.split(f"{SHARD}-{{scatteritem}}.h5"),
         script=script("merge_shards"),
     output:
         f"{RUN}/{{stage}}/{{file}}.h5",
-    wildcard_constraints:
-        file="[a-z_]+",
-    params:
-        kind=lambda wildcards: "maps" if wildcards.stage == "maps" else "labels",
     log:
         f"logs/merge_shards/{LOGS}-{{stage}}-{{file}}.log",
-    message:
-        "merge shards of {wildcards.stage}/{wildcards.file}.h5 of {wildcards.experiment}"
+    wildcard_constraints:
+        file="[a-z_]+",
     conda:
         "../envs/protoseg.yaml"
+    params:
+        kind=lambda wildcards: "maps" if wildcards.stage == "maps" else "labels",
+    message:
+        "merge shards of {wildcards.stage}/{wildcards.file}.h5 of {wildcards.experiment}"
     shell:
         "exec python {input.script} --kind {params.kind} --parts {input.parts}"
         " --output {output} 2> {log}"
@@ -63,19 +60,19 @@ rule sweep_background_factor:
         weights=stage_files("classifier", "weights.pt"),
     output:
         f"{RUN}/maps/background_factors.csv",
-    params:
-        index=INDEX,
-        list=EXPERIMENTS.dataset["maps_list"],
-        factors=CONFIGURATION.background_factors,
-        code=code_digest("sweep_background_factor"),
     log:
         f"logs/sweep_background_factor/{LOGS}.log",
     benchmark:
         f"logs/sweep_background_factor/{LOGS}.tsv"
-    message:
-        "score the maps of {wildcards.experiment} at several background factors, in one pass"
     conda:
         "../envs/protoseg.yaml"
+    params:
+        index=index_folder,
+        list=EXPERIMENTS.dataset["maps_list"],
+        factors=CONFIGURATION.background_factors,
+        code=code_digest("sweep_background_factor"),
+    message:
+        "score the maps of {wildcards.experiment} at several background factors, in one pass"
     shell:
         "exec python {input.script} --settings {input.settings} --index {params.index}"
         " --list {params.list:q} --weights {input.weights} --factors {params.factors}"

@@ -9,18 +9,18 @@ rule predict:
         weights=stage_files("segmenter", "weights.pt"),
     output:
         temp(f"{RUN}/predictions/shards/predictions-{{scatteritem}}.h5"),
-    params:
-        index=INDEX,
-        list=f"{EXPERIMENTS.dataset['val_list']} + {CONFIGURATION.panel_images}",
-        code=code_digest("predict"),
     log:
         f"logs/predict/{LOGS}-{{scatteritem}}.log",
     benchmark:
         f"logs/predict/{LOGS}-{{scatteritem}}.tsv"
-    message:
-        "predict with {wildcards.experiment}, seed {wildcards.seed}, {wildcards.scatteritem}"
     conda:
         "../envs/protoseg.yaml"
+    params:
+        index=index_folder,
+        list=f"{EXPERIMENTS.dataset['val_list']} + {CONFIGURATION.panel_images}",
+        code=code_digest("predict"),
+    message:
+        "predict with {wildcards.experiment}, seed {wildcards.seed}, {wildcards.scatteritem}"
     shell:
         "exec python {input.script} --settings {input.settings} --index {params.index}"
         " --list {params.list:q} --shard {wildcards.scatteritem} --weights {input.weights}"

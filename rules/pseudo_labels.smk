@@ -11,19 +11,19 @@ rule make_pseudo_labels:
     output:
         labels=temp(f"{RUN}/pseudo_labels/shards/{{part}}-{{scatteritem}}.h5"),
         ir_labels=temp(f"{RUN}/pseudo_labels/shards/ir_{{part}}-{{scatteritem}}.h5"),
-    params:
-        index=INDEX,
-        list=part_list,
-        code=code_digest("make_pseudo_labels"),
     log:
         f"logs/make_pseudo_labels/{LOGS}-{{part}}-{{scatteritem}}.log",
     benchmark:
         f"logs/make_pseudo_labels/{LOGS}-{{part}}-{{scatteritem}}.tsv"
+    conda:
+        "../envs/protoseg.yaml"
+    params:
+        index=index_folder,
+        list=part_list,
+        code=code_digest("make_pseudo_labels"),
     message:
         "denseCRF for {wildcards.experiment}, seed {wildcards.seed},"
         " {wildcards.part} {wildcards.scatteritem}"
-    conda:
-        "../envs/protoseg.yaml"
     shell:
         "exec python {input.script} --settings {input.settings} --index {params.index}"
         " --list {params.list:q} --shard {wildcards.scatteritem} --maps {input.maps}"

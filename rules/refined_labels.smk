@@ -10,19 +10,19 @@ rule refine_labels:
         weights=stage_files("affinity", "weights.pt"),
     output:
         temp(f"{RUN}/refined_labels/shards/{{part}}-{{scatteritem}}.h5"),
-    params:
-        index=INDEX,
-        list=part_list,
-        code=code_digest("refine_labels"),
     log:
         f"logs/refine_labels/{LOGS}-{{part}}-{{scatteritem}}.log",
     benchmark:
         f"logs/refine_labels/{LOGS}-{{part}}-{{scatteritem}}.tsv"
+    conda:
+        "../envs/protoseg.yaml"
+    params:
+        index=index_folder,
+        list=part_list,
+        code=code_digest("refine_labels"),
     message:
         "random walk for {wildcards.experiment}, seed {wildcards.seed},"
         " {wildcards.part} {wildcards.scatteritem}"
-    conda:
-        "../envs/protoseg.yaml"
     shell:
         "exec python {input.script} --settings {input.settings} --index {params.index}"
         " --list {params.list:q} --shard {wildcards.scatteritem} --maps {input.maps}"

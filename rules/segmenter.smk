@@ -11,19 +11,19 @@ rule train_segmenter:
     output:
         weights=f"{RUN}/segmenter/weights.pt",
         history=f"{RUN}/segmenter/history.csv",
-    params:
-        index=INDEX,
-        list=EXPERIMENTS.dataset["labels_list"],
-        checkpoint=f"{CHECKPOINT}/segmenter.pt",
-        code=code_digest("train_segmenter"),
     log:
         f"logs/train_segmenter/{LOGS}.log",
     benchmark:
         f"logs/train_segmenter/{LOGS}.tsv"
-    message:
-        "train the segmenter of {wildcards.experiment}, seed {wildcards.seed}"
     conda:
         "../envs/protoseg.yaml"
+    params:
+        index=index_folder,
+        list=EXPERIMENTS.dataset["labels_list"],
+        checkpoint=f"{CHECKPOINT}/segmenter.pt",
+        code=code_digest("train_segmenter"),
+    message:
+        "train the segmenter of {wildcards.experiment}, seed {wildcards.seed}"
     shell:
         "exec python {input.script} --settings {input.settings} --index {params.index}"
         " --list {params.list:q} --labels {input.labels} --classifier {input.classifier}"

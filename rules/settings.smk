@@ -2,19 +2,18 @@
 # The scripts read these files and nothing else of the configuration.
 
 
-def stage_settings_text(wildcards):
-    values = EXPERIMENTS.settings[wildcards.experiment][wildcards.stage]
-    return settings_text({"seed": int(wildcards.seed), wildcards.stage: values})
-
-
 rule write_stage_settings:
     output:
         f"{RUN}/{{stage}}/settings.json",
     params:
         text=stage_settings_text,
+    log:
+        f"logs/write_stage_settings/{LOGS}-{{stage}}.log",
+    conda:
+        "../envs/protoseg.yaml"
     localrule: True
     shell:
-        "printf %s {params.text:q} > {output}"
+        "printf %s {params.text:q} > {output} 2> {log}"
 
 
 rule write_dataset_settings:
@@ -22,6 +21,10 @@ rule write_dataset_settings:
         f"{INDEX}/settings.json",
     params:
         text=settings_text({"dataset": EXPERIMENTS.dataset}),
+    log:
+        f"logs/write_dataset_settings/{DATASET}.log",
+    conda:
+        "../envs/protoseg.yaml"
     localrule: True
     shell:
-        "printf %s {params.text:q} > {output}"
+        "printf %s {params.text:q} > {output} 2> {log}"

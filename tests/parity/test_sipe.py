@@ -244,7 +244,7 @@ def test_evaluation(file: Path) -> None:
     confusion = Confusion(expected["confusion"].shape[0])
     for number in range(sum(name.startswith("mask") for name in expected)):
         confusion.update(expected[f"mask{number}"], expected[f"prediction{number}"])
-    np.testing.assert_array_equal(confusion.counts, expected["confusion"])
+    np.testing.assert_array_equal(confusion.matrix, expected["confusion"])
     for height, width, scale, *wanted in expected["scaled_size_table"]:
         assert scaled_size((int(height), int(width)), scale) == tuple(wanted)
 

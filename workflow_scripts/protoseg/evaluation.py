@@ -68,8 +68,7 @@ def evaluate_maps(
         mask, stored = index.read_mask(image_id), reader.maps(image_id)
         maps = fused_maps(stored)
         first = int(has_background_map(stored.classes))
-        keys = np.concatenate([[0], stored.classes[first:]])
-        sweep.update(mask, maps[first:], keys)
+        sweep.update(mask, maps[first:], stored.classes[first:])
         if first:
             estimated = True
             confusion.update(mask, argmax_with_background(maps, stored.classes, 1.0))

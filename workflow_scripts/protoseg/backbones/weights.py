@@ -1,13 +1,12 @@
 """Initial weights of a backbone: a local file, torchvision's download, or random by name.
 
-In: a backbone in torchvision's key names and the setting ``weights``. Out: the same backbone, loaded.
+In: a backbone in torchvision's key names and the setting ``weights``. Out: the same, loaded.
 Every key of the backbone must be in the file and the file may hold nothing else but torchvision's
 classification head, so a wrong file never trains silently.
 """
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import torch
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 
 from protoseg.errors import InputError
 
-LOG = logging.getLogger(__name__)
 HEAD_PREFIXES = ("fc.", "classifier.")  # torchvision's ImageNet heads, which no stage here uses
 
 
@@ -62,7 +60,6 @@ def load_checked(network: nn.Module, state: dict[str, Tensor], source: str) -> N
 def load_initial_weights(network: nn.Module, weights: str, url: str) -> None:
     """Initialise ``network`` from ``weights``: ``random``, ``torchvision`` (``url``) or a path."""
     if weights == "random":
-        LOG.warning("%s starts from random weights, as asked for", type(network).__name__)
         return
     if weights == "torchvision":
         try:

@@ -26,9 +26,7 @@ def parse(expression: str) -> list[tuple[str, str, int | None]]:
     for sign, token in zip(tokens[::2], tokens[1::2], strict=True):
         match = TERM.match(token)
         if sign not in ("+", "-") or match is None:
-            raise InputError(
-                f"list {expression!r}: write `name`, `name[count]`, `a + b` or `a - b`"
-            )
+            raise InputError(f"list {expression!r}: write `a`, `a[count]`, `a + b` or `a - b`")
         terms.append((sign, match["name"], int(match["count"]) if match["count"] else None))
     return terms
 
@@ -38,9 +36,7 @@ def select(lists: Mapping[str, Sequence[str]], expression: str) -> list[str]:
     chosen: dict[str, None] = {}
     for sign, name, count in parse(expression):
         if name not in lists:
-            raise InputError(
-                f"there is no list {name!r}, only {', '.join(lists)}; mend the setting"
-            )
+            raise InputError(f"no list {name!r}, only {', '.join(lists)}; mend the setting")
         ids = list(lists[name])
         if count is not None and ids:
             places = np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int)

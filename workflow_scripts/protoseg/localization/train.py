@@ -1,4 +1,4 @@
-"""Training of the classifier: index + settings -> weights and history (stage `train_classifier`)."""
+"""Training of the classifier: index -> weights and history (stage `train_classifier`)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,43 @@
+# make demo    set up and run the whole pipeline on the generated demo set
+# make test    set up and run the tests
+# make check   the quality gates: ruff, mypy, snakefmt, snakemake --lint
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: demo test check docs clean
+
+demo: $(VENV)/run
+	snakemake --quiet rules
+	cat results/tables/demo.md
+	@echo "report: results/report.html"
+
+test: $(VENV)/dev
+	pytest $(ARGS)
+
+check: $(VENV)/dev
+	ruff check .
+	ruff format --check .
+	mypy workflow_scripts
+	mypy tests benchmarks
+	snakefmt --check Snakefile rules
+	snakemake --lint
+
+docs: $(VENV)/run
+	python workflow_scripts/write_settings_docs.py --output docs/settings.md
+
+clean:
+	rm -rf results checkpoints logs data/demo .snakemake
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "protoseg needs Python 3.11 or later"'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run: requirements.txt | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/dev: requirements-dev.txt requirements.txt | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@ $(VENV)/run
