@@ -21,6 +21,7 @@ if "experiments" not in config:
 include: "rules/common.smk"
 include: "rules/settings.smk"
 include: "rules/data.smk"
+include: "rules/weights.smk"
 include: "rules/classifier.smk"
 include: "rules/maps.smk"
 include: "rules/pseudo_labels.smk"

@@ -6,6 +6,7 @@ rule train_affinity:
         INDEX_FILES,
         script=script("train_affinity"),
         settings=f"{RUN}/affinity/settings.json",
+        weights_checks=weights_checks("affinity"),
         labels=stage_files("pseudo_labels", "ir_scored.h5", "ir_rest.h5"),
         classifier=classifier_weights("affinity"),
     output:

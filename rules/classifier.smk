@@ -6,6 +6,7 @@ rule train_classifier:
         INDEX_FILES,
         script=script("train_classifier"),
         settings=f"{RUN}/classifier/settings.json",
+        weights_checks=weights_checks("classifier", "affinity", "segmenter"),
     output:
         weights=f"{RUN}/classifier/weights.pt",
         history=f"{RUN}/classifier/history.csv",

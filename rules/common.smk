@@ -1,5 +1,7 @@
 # Configuration, paths and input helpers; no rule and no science.
 # Needs: config. Makes: EXPERIMENTS, DATASET and the functions below.
+import os
+import re
 import sys
 from pathlib import Path
 
@@ -7,6 +9,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 
 from protoseg.errors import InputError
 from protoseg.settings.configuration import read_configuration
+from protoseg.settings.experiments import all_upstream
 from protoseg.settings.provenance import code_digest
 from protoseg.settings.stage_file import settings_text
 
@@ -73,9 +76,47 @@ def classifier_weights(stage):
     return files
 
 
+def repository_file(name):
+    """Path from the working directory: inputs are compared by path, and the checkout may move."""
+    return os.path.relpath(Path(workflow.basedir) / name)
+
+
+def weights_name(weights):
+    """A weights setting as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9]+", "_", weights).strip("_")
+
+
+WEIGHTS = {
+    weights_name(settings[stage]["weights"]): settings[stage]["weights"]
+    for settings in EXPERIMENTS.settings.values()
+    for stage in ("classifier", "affinity", "segmenter")
+}
+
+
+def weights_file(wildcards):
+    """The file to check; torchvision's weights are none."""
+    weights = WEIGHTS[wildcards.weights]
+    return [] if weights == "torchvision" else weights
+
+
+def weights_checks(*stages):
+    """Input function: the proofs that the initial weights of ``stages`` fit their backbones."""
+
+    def files(wildcards):
+        found = []
+        for stage in stages:
+            settings = EXPERIMENTS.settings[wildcards.experiment][stage]
+            if settings["weights"] not in ("random", "classifier"):
+                name = weights_name(settings["weights"])
+                found.append(f"results/weights/{settings['backbone']}/{name}.json")
+        return list(dict.fromkeys(found))
+
+    return files
+
+
 def script(name):
     """Path of a command; never a reason to rerun, its code digest is."""
-    return ancient(f"{workflow.basedir}/workflow_scripts/{name}.py")
+    return ancient(repository_file(f"workflow_scripts/{name}.py"))
 
 
 def part_list(wildcards):

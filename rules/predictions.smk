@@ -25,3 +25,23 @@ rule predict:
         "exec python {input.script} --settings {input.settings} --index {params.index}"
         " --list {params.list:q} --shard {wildcards.scatteritem} --weights {input.weights}"
         " --output {output} --workers {threads} 2> {log}"
+
+
+rule export_png:
+    input:
+        labels=f"{RUN}/{{stage}}/{{file}}.h5",
+        script=script("export_png"),
+    output:
+        directory(f"{RUN}/{{stage}}/png/{{file}}"),
+    log:
+        f"logs/export_png/{LOGS}-{{stage}}-{{file}}.log",
+    wildcard_constraints:
+        file="[a-z_]+",
+    conda:
+        "../envs/protoseg.yaml"
+    params:
+        code=code_digest("export_png"),
+    message:
+        "palette PNGs of {input.labels}"
+    shell:
+        "exec python {input.script} --labels {input.labels} --output {output} 2> {log}"

@@ -7,15 +7,15 @@ include: "report_specs.smk"
 rule write_spec:
     output:
         "results/specs/{kind}/{name}.json",
-    wildcard_constraints:
-        kind="tables|figures|report",
-    params:
-        text=spec_text,
     log:
         "logs/write_spec/{kind}-{name}.log",
+    wildcard_constraints:
+        kind="tables|figures|report",
+    localrule: True
     conda:
         "../envs/protoseg.yaml"
-    localrule: True
+    params:
+        text=spec_text,
     shell:
         "printf %s {params.text:q} > {output} 2> {log}"
 
@@ -85,10 +85,10 @@ rule draw_panels:
 rule make_report:
     input:
         script=script("make_report"),
-        template=f"{workflow.basedir}/workflow_scripts/protoseg/report/template.html",
+        template=repository_file("workflow_scripts/protoseg/report/template.html"),
         spec="results/specs/report/report.json",
         tables=expand("results/tables/{table}.html", table=CONFIGURATION.tables),
-        figures=expand("results/figures/{figure}.png", figure=wanted_figures()),
+        figures=expand("results/figures/{figure}.png", figure=FIGURES),
     output:
         "results/report.html",
     log:

@@ -37,27 +37,42 @@ def table_metrics(wildcards):
     return list(dict.fromkeys(found))
 
 
-def curves_spec(stage):
-    """Histories of one training stage, each owner once."""
-    histories = {
-        name: result(name, EXPERIMENTS.seeds[0], stage, "history.csv")
-        for name in EXPERIMENTS.names
-        if EXPERIMENTS.owner(name, stage) == name
+def planned_owners():
+    """Stage -> experiments under whose names the tables make it run, in their order."""
+    owners = {}
+    for spec in CONFIGURATION.tables.values():
+        for row in filter(EXPERIMENTS.names.__contains__, spec["rows"]):
+            for column in spec["columns"]:
+                scored = column.partition(".")[0]
+                for stage in all_upstream(scored, EXPERIMENTS.settings[row]):
+                    owners.setdefault(stage, set()).add(EXPERIMENTS.owner(row, stage))
+    return {
+        stage: [name for name in EXPERIMENTS.names if name in found]
+        for stage, found in owners.items()
     }
-    return {"title": stage, "kind": "history", "files": histories}
+
+
+PLANNED = planned_owners()
+
+
+def planned_files(stage, file):
+    """That file of the first seed, by experiment, for every owner that the tables reach."""
+    seed = EXPERIMENTS.seeds[0]
+    return {name: result(name, seed, stage, file) for name in PLANNED[stage]}
+
+
+def curves_spec(stage):
+    """Histories of one training stage."""
+    files = planned_files(stage, "history.csv")
+    return {"title": stage, "kind": "history", "files": files}
 
 
 def sweep_spec():
-    """Threshold sweeps of the maps, each owner once."""
-    metrics = {
-        name: result(name, EXPERIMENTS.seeds[0], "maps", "metrics.json")
-        for name in EXPERIMENTS.names
-        if EXPERIMENTS.owner(name, "maps") == name
-    }
+    """Threshold sweeps of the maps."""
     return {
         "title": "mIoU of maps by background score",
         "kind": "sweep",
-        "files": metrics,
+        "files": planned_files("maps", "metrics.json"),
     }
 
 
@@ -87,16 +102,16 @@ def panels_spec():
     }
 
 
-CURVES = ("classifier", "affinity", "segmenter")
-FIGURES = {f"curves_{stage}": curves_spec(stage) for stage in CURVES}
-FIGURES["threshold_sweep"] = sweep_spec()
+# Only what the tables reach: a table of maps trains no segmenter.
+FIGURES = {
+    f"curves_{stage}": curves_spec(stage)
+    for stage in ("classifier", "affinity", "segmenter")
+    if stage in PLANNED
+}
+if "maps" in PLANNED:
+    FIGURES["threshold_sweep"] = sweep_spec()
 if CONFIGURATION.panels:
     FIGURES["panels"] = panels_spec()
-PLANNED_STAGES = {
-    column.partition(".")[0]
-    for spec in CONFIGURATION.tables.values()
-    for column in spec["columns"]
-}
 
 
 def figure_files(wildcards):
@@ -106,18 +121,6 @@ def figure_files(wildcards):
     return INDEX_FILES + [
         column["file"] for column in spec["columns"] if "file" in column
     ]
-
-
-def wanted_figures():
-    """Figures of the stages that the tables reach, so that a table of maps trains no segmenter."""
-    wanted = []
-    if "maps" in PLANNED_STAGES:
-        wanted += ["curves_classifier", "threshold_sweep"]
-    if "refined_labels" in PLANNED_STAGES:
-        wanted += ["curves_affinity"]
-    if "predictions" in PLANNED_STAGES:
-        wanted += ["curves_segmenter"]
-    return [f for f in FIGURES if f in wanted or f == "panels"]
 
 
 def benchmark_files(rule_name, stage, suffix=""):
@@ -168,7 +171,7 @@ CAPTIONS = {
 def report_spec():
     figures = [
         {"title": name.replace("_", " "), "caption": CAPTIONS[name], "file": file}
-        for name in wanted_figures()
+        for name in FIGURES
         for file in [f"results/figures/{name}.png"]
     ]
     shards = "-{part}-{item}"

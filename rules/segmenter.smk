@@ -6,6 +6,7 @@ rule train_segmenter:
         INDEX_FILES,
         script=script("train_segmenter"),
         settings=f"{RUN}/segmenter/settings.json",
+        weights_checks=weights_checks("segmenter"),
         labels=label_files,
         classifier=classifier_weights("segmenter"),
     output:

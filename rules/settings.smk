@@ -5,13 +5,13 @@
 rule write_stage_settings:
     output:
         f"{RUN}/{{stage}}/settings.json",
-    params:
-        text=stage_settings_text,
     log:
         f"logs/write_stage_settings/{LOGS}-{{stage}}.log",
+    localrule: True
     conda:
         "../envs/protoseg.yaml"
-    localrule: True
+    params:
+        text=stage_settings_text,
     shell:
         "printf %s {params.text:q} > {output} 2> {log}"
 
@@ -19,12 +19,12 @@ rule write_stage_settings:
 rule write_dataset_settings:
     output:
         f"{INDEX}/settings.json",
-    params:
-        text=settings_text({"dataset": EXPERIMENTS.dataset}),
     log:
         f"logs/write_dataset_settings/{DATASET}.log",
+    localrule: True
     conda:
         "../envs/protoseg.yaml"
-    localrule: True
+    params:
+        text=settings_text({"dataset": EXPERIMENTS.dataset}),
     shell:
         "printf %s {params.text:q} > {output} 2> {log}"

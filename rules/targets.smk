@@ -55,7 +55,7 @@ rule tables:
 
 rule figures:
     input:
-        expand("results/figures/{figure}.png", figure=wanted_figures()),
+        expand("results/figures/{figure}.png", figure=FIGURES),
 
 
 rule report:

@@ -10,15 +10,19 @@ import torch
 from conftest import golden_files
 
 from protoseg.settings.schema import ClassifierSettings
-from protoseg.training.schedule import poly_factor
+from protoseg.training.schedule import POWER, poly_factor
 
 
 @pytest.mark.parametrize("file", golden_files("optim", "*.npz"))
 def test_learning_rates(file: Path) -> None:
     expected = np.load(file)
-    for step, rates in zip(expected["lr_steps"], expected["lr_values"], strict=True):
-        for base, rate in zip((0.1, 1.0), rates, strict=True):
-            assert base * poly_factor(int(step), 3305) == pytest.approx(rate, rel=1e-12)
+    steps, rates = expected["lr_steps"], expected["lr_values"]
+    assert steps[0] == 0
+    after_one = (rates[1, 0] / rates[0, 0]) ** (1 / POWER)  # 1 - step / max_steps
+    max_steps = round(steps[1] / (1 - after_one))
+    for step, row in zip(steps, rates, strict=True):
+        for base, rate in zip(rates[0], row, strict=True):
+            assert base * poly_factor(int(step), max_steps) == pytest.approx(rate, rel=1e-12)
 
 
 @pytest.mark.parametrize("file", golden_files("optim", "*.npz"))

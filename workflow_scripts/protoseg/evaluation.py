@@ -71,7 +71,8 @@ def evaluate_maps(
         sweep.update(mask, maps[first:], stored.classes[first:])
         if first:
             estimated = True
-            confusion.update(mask, argmax_with_background(maps, stored.classes, 1.0))
+            winners = argmax_with_background(maps, stored.classes, 1.0)
+            confusion.update(mask, stored.classes.astype(np.uint8)[winners])
     threshold, best = sweep.best_threshold()
     scores = sweep_scores(sweep)
     if estimated:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -34,7 +35,9 @@ def sweep_background_factor(
     device: torch.device,
 ) -> pd.DataFrame:
     """mIoU in percent (columns `background_factor`, `miou`) of prototype maps at each factor."""
-    variants = [replace(settings, background_factor=factor) for factor in factors]
+    variants = [
+        replace(settings, source="prototypes", background_factor=factor) for factor in factors
+    ]
     confusions = [Confusion(len(index.classes) + 1) for _ in factors]
     for image_id in progress(ids, len(ids), "images"):
         record, mask = index[image_id], index.read_mask(image_id)
@@ -44,7 +47,7 @@ def sweep_background_factor(
         label = torch.from_numpy(index.label_vector(image_id))
         for variant, confusion in zip(variants, confusions, strict=True):
             maps = maps_of_image(features, label, record.size, classifier, variant)
-            prediction = argmax_with_background(fused_maps(maps), maps.classes, 1.0)
-            confusion.update(mask, prediction)
+            winners = argmax_with_background(fused_maps(maps), maps.classes, 1.0)
+            confusion.update(mask, maps.classes.astype(np.uint8)[winners])
     rates = [100.0 * confusion.compute().mean_iou for confusion in confusions]
     return pd.DataFrame({"background_factor": list(factors), "miou": rates})

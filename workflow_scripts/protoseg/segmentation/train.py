@@ -15,7 +15,7 @@ from protoseg.backbones.transfer import classifier_backbone
 from protoseg.data.labelled import LabelledDataset
 from protoseg.segmentation.deeplab import DeepLabV2
 from protoseg.segmentation.losses import LOSSES, multi_scale_loss
-from protoseg.segmentation.schedule import parameter_groups
+from protoseg.segmentation.optimization import parameter_groups
 from protoseg.settings.fields import from_mapping
 from protoseg.settings.schema import SegmenterSettings
 from protoseg.training.checkpoint import load_weights

@@ -5,11 +5,14 @@ from __future__ import annotations
 POWER = 0.9
 
 
-def poly_factor(step: int, max_steps: int, power: float = POWER, block: int = 1) -> float:
-    """(1 - step / max_steps) ** power, constant within blocks of ``block`` steps.
+def poly_factor(step: int, max_steps: int, *, block: int = 1, hold: bool = True) -> float:
+    """(1 - step / max_steps) ** 0.9, constant within blocks of ``block`` steps.
 
-    From ``max_steps`` on it stays at its last value. Source: the published optimisers of SIPE and
-    IRN (block 1) and DeepLabV2 (block 10).
+    Sources: the published optimisers of SIPE and IRN (block 1) and DeepLabV2 (block 10). A second
+    public DeepLab divides by max_steps + 1, which is this function with one step more.
+
+    Args:
+        hold: from ``max_steps`` on, keep the last step's factor (SIPE, IRN) or be 0 (DeepLabV2).
     """
-    step = min(step, max_steps - 1) // block * block
-    return float((1.0 - step / max_steps) ** power)
+    last = max_steps - 1 if hold else max_steps
+    return float((1.0 - min(step, last) // block * block / max_steps) ** POWER)

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from protoseg.segmentation.deeplab import DeepLabV2, Segmenter
 from protoseg.segmentation.heads import large_fov_batchnorm, large_fov_dilation5
-from protoseg.segmentation.schedule import parameter_groups, poly_every_step, poly_in_blocks
-from protoseg.training.schedule import poly_factor
+from protoseg.segmentation.optimization import parameter_groups
 
 
 class Normed(nn.Module):
@@ -66,19 +65,3 @@ def test_norms_of_the_head_always_train() -> None:
 def test_a_head_without_biases_has_no_bias_group() -> None:
     network = Segmenter(Normed(), large_fov_dilation5(6, 3, width=4), ())
     assert len(parameter_groups(network, 0.01, 0.0, 0.9)) == 2
-
-
-def test_blocks_agree_with_the_fit_loop() -> None:
-    for block in (1, 10, 7):
-        for step in range(137):
-            found = poly_in_blocks(step, 0.5, 137, block)
-            assert found == pytest.approx(0.5 * poly_factor(step, 137, block=block), rel=1e-12)
-
-
-def test_rates_by_hand() -> None:
-    assert [poly_in_blocks(step, 1.0, 20) for step in (0, 9)] == [1.0, 1.0]
-    assert poly_in_blocks(10, 1.0, 20) == poly_in_blocks(19, 1.0, 20) == pytest.approx(0.5**0.9)
-    assert poly_in_blocks(20, 1.0, 20) == poly_in_blocks(500, 1.0, 20) == 0.0
-    assert poly_every_step(0, 2.0, 9) == 2.0
-    assert poly_every_step(5, 2.0, 9) == pytest.approx(2 * 0.5**0.9)
-    assert poly_every_step(9, 2.0, 9) == poly_every_step(50, 2.0, 9) == pytest.approx(2 * 0.1**0.9)

@@ -1,8 +1,7 @@
-"""How a segmenter is optimised: parameter groups of a network, learning rates as functions of step.
+"""How a segmenter is optimised: a `Segmenter` and the base rate in, parameter groups for SGD out.
 
-In: a `Segmenter` and the base rate; out: groups for SGD. In: a step, counted from 0; out: the rate.
 Source: DeepLabV2's published code (Caffe's multipliers: backbone weights 1, head weights 10, head
-biases 20 without weight decay) and, for `poly_every_step`, a second public PyTorch code base.
+biases 20 without weight decay).
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from protoseg.segmentation.deeplab import Segmenter
 
 HEAD_WEIGHT_MULTIPLE = 10.0
 HEAD_BIAS_MULTIPLE = 20.0
-POWER = 0.9
 NORM_LAYERS = (nn.BatchNorm2d, nn.GroupNorm)
 
 
@@ -61,23 +59,3 @@ def parameter_groups(
         {"params": biases, "lr": HEAD_BIAS_MULTIPLE * learning_rate, "weight_decay": 0.0},
     ]
     return [group | {"momentum": momentum} for group in groups if group["params"]]
-
-
-def poly_in_blocks(step: int, base: float, max_steps: int, block: int = 10) -> float:
-    """base * (1 - block * floor(step / block) / max_steps) ** 0.9, DeepLabV2's learning rate.
-
-    Args:
-        step: from 0; from ``max_steps`` on the rate is that of ``max_steps``.
-        block: steps for which the rate stays the same.
-    """
-    reached = min(step, max_steps) // block * block
-    return float(base * (1.0 - reached / max_steps) ** POWER)
-
-
-def poly_every_step(step: int, base: float, max_steps: int) -> float:
-    """base * (1 - step / (max_steps + 1)) ** 0.9: changes every step and never reaches 0.
-
-    Args:
-        step: from 0; from ``max_steps`` on the rate is that of ``max_steps``.
-    """
-    return float(base * (1.0 - min(step, max_steps) / (max_steps + 1)) ** POWER)
