@@ -19,8 +19,7 @@ test: $(VENV)/dev
 check: $(VENV)/dev
 	ruff check .
 	ruff format --check .
-	mypy workflow_scripts
-	mypy tests benchmarks
+	mypy workflow_scripts tests benchmarks
 	snakefmt --check Snakefile rules
 	snakemake --lint
 

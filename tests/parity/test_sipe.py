@@ -25,7 +25,6 @@ from protoseg.localization.seeds import one_hot_argmax, structure_similarity
 from protoseg.metrics import Confusion
 from protoseg.settings.schema import ClassifierSettings, MapsSettings
 
-MAPS = {"atol": 1e-5, "rtol": 0.0}
 SIPE = ClassifierSettings(method="sipe")
 
 
@@ -60,7 +59,7 @@ def network_of(case: dict[str, Any]) -> LocalizationNetwork:
     classifier = torch.from_numpy(weights[f"classifier_k{classes}"])
     network.classifier.weight.data = classifier[:, :, None, None]
     for branch, side in zip(network.side, sides, strict=True):
-        branch.weight.data = side[:, :, None, None]  # type: ignore[union-attr, operator]
+        branch.weight.data = side[:, :, None, None]
     return network
 
 
@@ -82,10 +81,9 @@ def assert_seeds(seeds: Tensor, expected: Any, margin: Any) -> None:
     assert not (difference & clear).any()
 
 
-def close(found: Tensor, expected: Any, **tolerance: float) -> None:
-    torch.testing.assert_close(
-        found.detach(), torch.as_tensor(expected), check_dtype=False, **(tolerance or MAPS)
-    )
+def close(found: Tensor, expected: Any, atol: float = 1e-5, rtol: float = 0.0) -> None:
+    reference = torch.as_tensor(expected).to(found.dtype)
+    torch.testing.assert_close(found.detach(), reference, atol=atol, rtol=rtol)
 
 
 @pytest.mark.parametrize("file", golden_files("sipe", "*_train.npz"))
@@ -254,4 +252,6 @@ def test_a_batch_equals_its_single_images(file: Path) -> None:
     for number in range(2):
         alone: Features = network.heads(stages_of(case, slice(number, number + 1)))
         for joint, single in zip(together, alone, strict=True):
+            assert joint is not None
+            assert single is not None
             close(joint[number : number + 1], single.detach())

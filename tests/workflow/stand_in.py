@@ -6,13 +6,15 @@ its causes change, and comes out byte for byte equal where they do not. `--code`
 that changes need not change a result.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import sys
 from pathlib import Path
 
 OUTPUTS = {"output", "history"}
-TRAINED = {"weights"}
+WITHOUT_EFFECT = {"code", "checkpoint", "workers"}
 
 
 def options(arguments: list[str]) -> dict[str, list[str]]:
@@ -54,7 +56,7 @@ def main() -> None:
     files = written(command, given)
     digest = hashlib.sha256(command.encode())
     for name, values in given.items():
-        for value in values if name not in ("code", "checkpoint", "workers") else []:
+        for value in values if name not in WITHOUT_EFFECT else []:
             path = Path(value)
             digest.update(path.read_bytes() if path.is_file() else value.encode())
     for path in files:
@@ -62,4 +64,5 @@ def main() -> None:
         path.write_text(f"{path.name} {digest.hexdigest()}\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -6,8 +6,8 @@ lazily, once per process, and check schema version, kind and ids. File attribute
 
 `labels`: uint8 [H, W], class ids, 255 unknown.
 `maps`: float32 [n, P], the n maps of all scales one after the other, P = sum of h_s * w_s;
-attributes `classes` [n] (0 is background), `grids` [S, 2] and the image's `size` [2]. They are fused
-on reading by `localization.fusion.fuse_scales`.
+attributes `classes` [n] (0 is background), `grids` [S, 2] and the image's `size` [2]. They are
+fused on reading by `localization.fusion.fuse_scales`.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import Any
 from protoseg.settings.experiments import (
     Experiments,
     SettingsError,
+    expand_sweeps,
     read_experiments,
     schema_problems,
     unknown_keys,
@@ -36,6 +37,8 @@ TABLE_SCHEMA: dict[str, Any] = {
                 "type": "string",
                 "pattern": rf"^({'|'.join(SCORED_STAGES)})"
                 r"\.(miou|best_threshold_miou|best_threshold|iou\..+)$",
+                "description": "`stage.metric`: maps, pseudo_labels, refined_labels, predictions, "
+                "then miou, best_threshold_miou, best_threshold or iou.<class>",
             },
         },
         "reported": {
@@ -103,11 +106,13 @@ def read_configuration(config: dict[str, Any]) -> Configuration:
     """Validate and merge; raises SettingsError with every problem."""
     problems = unknown_keys(config, TOP_SCHEMA["properties"], "configuration")
     problems += schema_problems(config, TOP_SCHEMA, "configuration")
+    experiments: Experiments | None = None
     try:
         experiments = read_experiments(config)
+        names = experiments.names
     except SettingsError as error:
-        raise SettingsError(problems + error.problems) from None
-    names = experiments.names
+        problems += error.problems
+        names = list(expand_sweeps(config.get("experiments") or {}))
     tables = {}
     for table, spec in (config.get("tables") or {}).items():
         if not isinstance(spec, dict):
@@ -126,7 +131,7 @@ def read_configuration(config: dict[str, Any]) -> Configuration:
     for name in [*panels.get("maps", []), *([panels["labels"]] if "labels" in panels else [])]:
         if name not in names:
             problems.append(f"panels: {name!r} is no experiment")
-    if problems:
+    if problems or experiments is None:
         raise SettingsError(problems)
     return Configuration(
         title=config.get("title", experiments.dataset["name"]),

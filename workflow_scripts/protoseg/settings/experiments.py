@@ -67,6 +67,8 @@ def schema_problems(values: dict[str, Any], schema: dict[str, Any], where: str) 
         if error.validator == "additionalProperties":
             for key in sorted(set(error.instance) - set(error.schema["properties"])):
                 problems.append(f"{path}.{key}: unknown setting{nearest(key, error.schema)}")
+        elif error.validator == "pattern":
+            problems.append(f"{path}: {error.instance!r} is not {error.schema['description']}")
         else:
             problems.append(f"{path}: {error.message}")
     return problems

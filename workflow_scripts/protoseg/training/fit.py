@@ -68,72 +68,106 @@ def fit(
         groups: SGD parameter groups with `params`, `lr`, `weight_decay`, `momentum`.
 
     Returns:
-        History: epoch, step, learning_rate (first group), seconds, and the mean of every loss.
+        History: epoch, steps, seconds, learning_rate (first group), and the mean of every loss.
 
     Raises:
-        InputError: a loss that is not finite, with its name and step.
+        InputError: a loss that is not finite, with its name and step; too few images for a batch;
+            a checkpoint of other settings or code.
     """
     place(network, device)
     batches = EpochBatches(len(dataset), settings.batch_size, settings.seed)  # type: ignore[arg-type]
     max_steps = settings.max_steps or settings.epochs * len(batches)
     epochs = -(-max_steps // len(batches))
     optimizer = torch.optim.SGD(groups, lr=groups[0]["lr"])
-    base_rates = [group["lr"] for group in optimizer.param_groups]
-    history: list[dict[str, float]] = []
-    first_epoch = 0
-    if saved := load_checkpoint(checkpoint, settings.fingerprint):
-        network.load_state_dict(saved["network"])
-        optimizer.load_state_dict(saved["optimizer"])
-        torch.set_rng_state(saved["rng"])
-        history, first_epoch = saved["history"], saved["epoch"]
-    else:
-        torch.manual_seed(settings.seed)
-    loader = DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=settings.workers,
-        pin_memory=device.type == "cuda",
-        persistent_workers=False,  # each epoch's sampler state must reach the workers
-        prefetch_factor=4 if settings.workers else None,
-    )
-
-    def learn(batch: Batch, step: int) -> dict[str, Tensor]:
-        factor = poly_factor(step, max_steps, block=settings.schedule_block)
-        for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
-            group["lr"] = rate * factor
-        losses = loss_function(network, batch)
-        optimizer.zero_grad(set_to_none=True)
-        losses["total"].backward()
-        if settings.clip_norm:
-            nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
-        optimizer.step()
-        return {name: value.detach() for name, value in losses.items()}
-
+    rates = [group["lr"] for group in optimizer.param_groups]
+    history = _resume(checkpoint, settings, network, optimizer)
+    loader = _loader(dataset, batches, settings.workers, device)
     network.train()
-    with logging_redirect_tqdm(), tqdm(total=max_steps, disable=None, unit="step") as bar:
-        bar.update(first_epoch * len(batches))
-        for epoch in range(first_epoch, epochs):
+    with (
+        logging_redirect_tqdm(),
+        tqdm(total=max_steps, initial=len(history) * len(batches), disable=None) as bar,
+    ):
+        for epoch in range(len(history), epochs):
             batches.epoch = epoch
             started, rows = time.perf_counter(), []
             for step, batch in enumerate(loader, epoch * len(batches)):
                 if step >= max_steps:
                     break
-                rows.append(learn(_to_device(batch, device), step))
+                factor = poly_factor(step, max_steps, block=settings.schedule_block)
+                for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate * factor
+                losses = loss_function(network, _to_device(batch, device))
+                _update(network, optimizer, losses["total"], settings.clip_norm)
+                rows.append({name: value.detach() for name, value in losses.items()})
                 bar.update()
             history.append(_epoch_row(rows, epoch, optimizer, time.perf_counter() - started))
             LOG.info("epoch %d/%d: %s", epoch + 1, epochs, _summary(history[-1]))
-            state = {
-                "fingerprint": settings.fingerprint,
-                "epoch": epoch + 1,
-                "network": network.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "rng": torch.get_rng_state(),
-                "history": history,
-            }
             if epoch + 1 < epochs:
-                save(checkpoint, state)
+                _save(checkpoint, settings, network, optimizer, history)
     checkpoint.unlink(missing_ok=True)
     return pd.DataFrame(history)
+
+
+def _loader(
+    dataset: Dataset[Batch], batches: EpochBatches, workers: int, device: torch.device
+) -> DataLoader[Batch]:
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        persistent_workers=False,  # each epoch's order must reach the workers
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def _update(
+    network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, clip_norm: float
+) -> None:
+    """One step of the optimiser."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if clip_norm:
+        nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
+    optimizer.step()
+
+
+def _resume(
+    checkpoint: Path,
+    settings: FitSettings,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> list[dict[str, float]]:
+    """Load the checkpoint, where there is one; the history so far, one row per finished epoch."""
+    saved = load_checkpoint(checkpoint, settings.fingerprint)
+    if saved is None:
+        torch.manual_seed(settings.seed)
+        return []
+    network.load_state_dict(saved["network"])
+    optimizer.load_state_dict(saved["optimizer"])
+    torch.set_rng_state(saved["rng"])
+    torch.cuda.set_rng_state_all(saved["rng_cuda"])
+    return list(saved["history"])
+
+
+def _save(
+    checkpoint: Path,
+    settings: FitSettings,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    history: list[dict[str, float]],
+) -> None:
+    """Everything that the remaining epochs depend on."""
+    state = {
+        "fingerprint": settings.fingerprint,
+        "epoch": len(history),
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "rng": torch.get_rng_state(),
+        "rng_cuda": torch.cuda.get_rng_state_all(),
+        "history": history,
+    }
+    save(checkpoint, state)
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:

@@ -1,0 +1,74 @@
+"""The rules as text and as a plan: names, profiles, and what a run from scratch would do."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from protoseg.settings.configuration import read_configuration
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCRIPTS = REPOSITORY / "workflow_scripts"
+TEXT = "\n".join(path.read_text() for path in sorted((REPOSITORY / "rules").glob("*.smk")))
+BLOCKS = {
+    match[1]: match[2]
+    for match in re.finditer(r"^rule (\w+):\n((?:[ \t]+.*\n|\n)+)", TEXT, re.MULTILINE)
+}
+WITH_SCRIPT = sorted(name for name, block in BLOCKS.items() if "python {input.script}" in block)
+PROFILES = sorted((REPOSITORY / "profiles").glob("*/config.yaml"))
+CONFIGURATIONS = [REPOSITORY / "config.yaml", *sorted(REPOSITORY.glob("experiments/*.yaml"))]
+
+
+@pytest.mark.parametrize("rule", WITH_SCRIPT)
+def test_rule_runs_the_script_of_its_name(rule: str) -> None:
+    block = BLOCKS[rule]
+    assert re.findall(r'\bscript\("(\w+)"\)', block) == [rule]
+    assert set(re.findall(r'code_digest\("(\w+)"\)', block)) <= {rule}
+    assert (SCRIPTS / f"{rule}.py").is_file()
+
+
+@pytest.mark.parametrize("rule", WITH_SCRIPT)
+def test_rule_replaces_its_shell_and_keeps_a_log(rule: str) -> None:
+    assert re.search(r'"exec python \{input\.script\}', BLOCKS[rule])
+    assert "2> {log}" in BLOCKS[rule]
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda path: path.parent.name)
+def test_profile_names_existing_rules(profile: Path) -> None:
+    values = yaml.safe_load(profile.read_text())
+    for key in ("set-threads", "set-resources"):
+        assert set(values.get(key) or {}) <= set(BLOCKS)
+
+
+@pytest.mark.parametrize("file", CONFIGURATIONS, ids=lambda path: path.stem)
+def test_configuration_is_valid(file: Path) -> None:
+    configuration = read_configuration(yaml.safe_load(file.read_text()))
+    assert configuration.tables
+
+
+def test_default_configuration_trains_shared_classifiers_once(tmp_path: Path) -> None:
+    experiments = read_configuration(
+        yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+    ).experiments
+    owner = experiments.owner("supervised", "classifier")
+    assert owner != "supervised"
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1"]
+    where = ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(tmp_path)]
+    done = subprocess.run(
+        [*command, *where, "--workflow-profile", "none"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    output = done.stdout + done.stderr
+    assert output.count(f"train the classifier of {owner}, seed 0") == 1
+    assert "train the classifier of supervised" not in output
+    assert output.count("train the segmenter of supervised, seed 0") == 1
