@@ -12,6 +12,7 @@ fused on reading by `localization.fusion.fuse_scales`.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -48,7 +49,10 @@ class ResultWriter:
         self.file.create_dataset(image_id, data=label, compression="gzip", compression_opts=4)
 
     def write_maps(self, image_id: str, maps: ScaleMaps) -> None:
-        flat = np.concatenate([scale.reshape(len(maps.classes), -1) for scale in maps.scales], 1)
+        n = len(maps.classes)  # 0 for the CAMs of an image without labels
+        flat = np.concatenate(
+            [scale.reshape(n, math.prod(scale.shape[1:])) for scale in maps.scales], 1
+        )
         dataset = self.file.create_dataset(image_id, data=flat.astype(np.float32))
         dataset.attrs["classes"] = np.asarray(maps.classes, np.int64)
         dataset.attrs["grids"] = np.array([scale.shape[1:] for scale in maps.scales], np.int64)
@@ -155,7 +159,8 @@ class ResultReader:
         ends = np.cumsum([h * w for h, w in grids])
         parts = np.split(flat, ends[:-1], axis=1)
         scales = tuple(
-            part.reshape(-1, int(h), int(w)) for part, (h, w) in zip(parts, grids, strict=True)
+            part.reshape(len(flat), int(h), int(w))
+            for part, (h, w) in zip(parts, grids, strict=True)
         )
         size = (int(dataset.attrs["size"][0]), int(dataset.attrs["size"][1]))
         return ScaleMaps(scales, np.asarray(dataset.attrs["classes"], np.int64), size)

@@ -27,7 +27,7 @@ def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
 def fuse_scales(scales: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
     """Resize each [n, h, w] to ``size`` (bilinear, align_corners False), sum, divide by maximum."""
     total = torch.zeros((scales[0].shape[0], *size), dtype=torch.float32, device=scales[0].device)
-    for maps in scales:
+    for maps in scales if len(total) else []:  # an image without labels has no CAM
         total += functional.interpolate(maps[None].float(), size, mode="bilinear")[0]
     return normalize_by_maximum(total)
 

@@ -24,11 +24,11 @@ from protoseg.training.precision import autocast, default_device, place
 
 
 def build_segmenter(settings: SegmenterSettings, num_classes: int, weights: str) -> DeepLabV2:
-    """DeepLabV2 at output stride 8 with initial ``weights`` for its backbone."""
+    """DeepLabV2 with initial ``weights`` for its backbone."""
     backbone = build_backbone(
         settings.backbone,
         weights,
-        output_stride=8,
+        output_stride=settings.output_stride,
         frozen_stages=0,
         batch_norm=settings.batch_norm,  # type: ignore[arg-type]
     )

@@ -10,14 +10,8 @@ import fnmatch
 from dataclasses import dataclass
 from typing import Any
 
-from protoseg.settings.experiments import (
-    Experiments,
-    SettingsError,
-    expand_sweeps,
-    read_experiments,
-    schema_problems,
-    unknown_keys,
-)
+from protoseg.settings.experiments import Experiments, read_experiments
+from protoseg.settings.validation import SettingsError, nearest, schema_problems, well_formed
 
 SCORED_STAGES = ("maps", "pseudo_labels", "refined_labels", "predictions")
 TRAINED_STAGES = ("classifier", "affinity", "segmenter")
@@ -62,6 +56,7 @@ PANELS_SCHEMA: dict[str, Any] = {
 }
 TOP_SCHEMA: dict[str, Any] = {
     "type": "object",
+    "additionalProperties": False,
     "properties": {
         "title": {"type": "string"},
         "seeds": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
@@ -104,34 +99,20 @@ class Configuration:
 
 def read_configuration(config: dict[str, Any]) -> Configuration:
     """Validate and merge; raises SettingsError with every problem."""
-    problems = unknown_keys(config, TOP_SCHEMA["properties"], "configuration")
-    problems += schema_problems(config, TOP_SCHEMA, "configuration")
-    experiments: Experiments | None = None
-    try:
-        experiments = read_experiments(config)
-        names = experiments.names
-    except SettingsError as error:
-        problems += error.problems
-        names = list(expand_sweeps(config.get("experiments") or {}))
+    problems = schema_problems(config, TOP_SCHEMA, "configuration")
+    experiments, found = read_experiments(config)
+    problems += found
+    names = experiments.names
     tables = {}
-    for table, spec in (config.get("tables") or {}).items():
-        if not isinstance(spec, dict):
-            continue
-        rows, reported = [], spec.get("reported", {})
-        for row in spec.get("rows", []):
-            found = fnmatch.filter(names, row) or [row]
-            rows += found
-            if found == [row] and row not in names and row not in reported:
-                problems.append(f"tables.{table}.rows: {row!r} is no experiment, nor reported")
-        share = spec.get("share_of")
-        if share is not None and share not in rows:
-            problems.append(f"tables.{table}.share_of: {share!r} is not one of its rows")
-        tables[table] = {**spec, "rows": rows, "reported": reported}
-    panels = dict(config.get("panels") or {})
+    given = config.get("tables")
+    for table, spec in given.items() if isinstance(given, dict) else []:
+        tables[table], found = complete_table(table, spec, names)
+        problems += found
+    panels, _ = well_formed(config.get("panels"), PANELS_SCHEMA, "panels")
     for name in [*panels.get("maps", []), *([panels["labels"]] if "labels" in panels else [])]:
         if name not in names:
-            problems.append(f"panels: {name!r} is no experiment")
-    if problems or experiments is None:
+            problems.append(f"panels: {name!r} is no experiment{nearest(name, names)}")
+    if problems:
         raise SettingsError(problems)
     return Configuration(
         title=config.get("title", experiments.dataset["name"]),
@@ -141,3 +122,19 @@ def read_configuration(config: dict[str, Any]) -> Configuration:
         panels=panels,
         background_factors=tuple(config.get("background_factors") or ()),
     )
+
+
+def complete_table(table: str, spec: Any, names: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Specification of a table with its patterns of rows filled in, and problems of the names."""
+    spec, _ = well_formed(spec, TABLE_SCHEMA | {"required": []}, table)
+    rows, problems, reported = [], [], spec.get("reported", {})
+    for row in spec.get("rows", []):
+        found = fnmatch.filter(names, row) or [row]
+        rows += found
+        if found == [row] and row not in names and row not in reported:
+            near = nearest(row, [*names, *reported])
+            problems.append(f"tables.{table}.rows: {row!r} is no experiment, nor reported{near}")
+    share = spec.get("share_of")
+    if share is not None and share not in rows:
+        problems.append(f"tables.{table}.share_of: {share!r} is not one of its rows")
+    return {**spec, "rows": rows, "reported": reported}, problems

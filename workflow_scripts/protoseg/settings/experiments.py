@@ -7,16 +7,18 @@ In: the configuration (a mapping with `dataset`, `defaults`, `experiments`, `tab
 from __future__ import annotations
 
 import copy
-import difflib
 import itertools
+import re
 from dataclasses import dataclass
 from typing import Any
 
-import jsonschema
-
-from protoseg.errors import InputError
 from protoseg.settings.fields import stage_schema
 from protoseg.settings.schema import STAGES, DatasetSettings
+from protoseg.settings.validation import (
+    impossible_combinations,
+    nearest,
+    well_formed,
+)
 
 # What each stage reads, besides the index. Labels of the segmenter are a setting, see `upstream`.
 UPSTREAM: dict[str, tuple[str, ...]] = {
@@ -28,16 +30,24 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
     "segmenter": ("refined_labels",),
     "predictions": ("segmenter",),
 }
-EXPERIMENT_KEYS = ("base", "sweep", "title", *STAGES)
-
-
-class SettingsError(InputError):
-    """Every problem of a configuration at once, one per line."""
-
-    def __init__(self, problems: list[str]) -> None:
-        lines = "\n  ".join(problems)
-        super().__init__(f"{len(problems)} problem(s) in the configuration:\n  {lines}")
-        self.problems = problems
+SCHEMAS = {stage: stage_schema(settings) for stage, settings in STAGES.items()}
+DATASET_SCHEMA = stage_schema(DatasetSettings)
+SWEPT = [f"{stage}.{key}" for stage, schema in SCHEMAS.items() for key in schema["properties"]]
+STAGES_SCHEMA = {"type": "object", "additionalProperties": False, "properties": SCHEMAS}
+SWEEP_SCHEMA = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {key: {"type": "array", "minItems": 1} for key in SWEPT},
+}
+EXPERIMENT_SCHEMA = STAGES_SCHEMA | {
+    "properties": {
+        "base": {"type": "string"},
+        "sweep": SWEEP_SCHEMA,
+        "title": {"type": "string"},
+        **SCHEMAS,
+    }
+}
+NAME = re.compile(r"[A-Za-z0-9_.+-]+")  # names are folders under results/
 
 
 def upstream(stage: str, settings: dict[str, dict[str, Any]]) -> tuple[str, ...]:
@@ -59,51 +69,49 @@ def all_upstream(stage: str, settings: dict[str, dict[str, Any]]) -> set[str]:
     return found
 
 
-def schema_problems(values: dict[str, Any], schema: dict[str, Any], where: str) -> list[str]:
-    """Validation errors of ``values``, each with its path and, for a typo, the nearest key."""
-    problems = []
-    for error in jsonschema.Draft202012Validator(schema).iter_errors(values):
-        path = ".".join([where, *map(str, error.absolute_path)])
-        if error.validator == "additionalProperties":
-            for key in sorted(set(error.instance) - set(error.schema["properties"])):
-                problems.append(f"{path}.{key}: unknown setting{nearest(key, error.schema)}")
-        elif error.validator == "pattern":
-            problems.append(f"{path}: {error.instance!r} is not {error.schema['description']}")
-        else:
-            problems.append(f"{path}: {error.message}")
-    return problems
-
-
-def nearest(key: str, schema: dict[str, Any]) -> str:
-    """`; did you mean ...?` for the closest known key, or nothing."""
-    close = difflib.get_close_matches(key, list(schema["properties"]), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
 def defaults_of(schema: dict[str, Any]) -> dict[str, Any]:
     """Default values of a stage's schema."""
     return {key: copy.copy(value["default"]) for key, value in schema["properties"].items()}
 
 
-def expand_sweeps(experiments: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """One experiment per combination of swept values, named `name__key=value`.
-
-    The name itself stays as the experiment without the swept keys, so that it can be a base.
-    """
+def well_formed_experiments(
+    experiments: Any,
+) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
+    """Experiments without what is wrong in them, sweeps expanded, and the problems by name."""
     expanded: dict[str, dict[str, Any]] = {}
-    for name, experiment in experiments.items():
-        experiment = dict(experiment or {})
-        sweep = experiment.pop("sweep", {})
-        expanded[name] = experiment
-        for values in itertools.product(*sweep.values()) if sweep else []:
-            variant: dict[str, Any] = {"base": name}
-            labels = []
-            for path, value in zip(sweep, values, strict=True):
-                stage, _, key = path.partition(".")
-                variant.setdefault(stage, {})[key] = value
-                labels.append(f"{key}={value}")
-            expanded["__".join([name, *labels])] = variant
-    return expanded
+    problems: dict[str, list[str]] = {}
+    for name, values in experiments.items() if isinstance(experiments, dict) else []:
+        where = f"experiments.{name}"
+        if isinstance(values, dict):
+            values = {key: value for key, value in values.items() if value is not None}
+        experiment, found = well_formed(values, EXPERIMENT_SCHEMA, where)
+        if not NAME.fullmatch(str(name)):
+            found.append(f"{where}: a name has letters, digits and any of _ . + - only")
+        variants = expand_sweep(str(name), experiment.pop("sweep", {}))
+        expanded[str(name)], problems[str(name)] = experiment, found
+        for variant, changes in variants.items():
+            expanded[variant], problems[variant] = well_formed(
+                changes, EXPERIMENT_SCHEMA, f"experiments.{variant}"
+            )
+    return expanded, problems
+
+
+def expand_sweep(name: str, sweep: dict[str, list[Any]]) -> dict[str, dict[str, Any]]:
+    """One experiment per combination of swept values, named `name__key=value`, based on ``name``.
+
+    ``name`` itself stays as the experiment without the swept keys, so that it can be a base.
+    """
+    variants = {}
+    for values in itertools.product(*sweep.values()) if sweep else []:
+        variant: dict[str, Any] = {"base": name}
+        labels = [name]
+        for path, value in zip(sweep, values, strict=True):
+            stage, _, key = path.partition(".")
+            variant.setdefault(stage, {})[key] = value
+            label = re.sub(r"[^A-Za-z0-9_.+-]+", "-", str(value)).strip("-")
+            labels.append(f"{key}={label}")
+        variants["__".join(labels)] = variant
+    return variants
 
 
 @dataclass(frozen=True)
@@ -146,93 +154,59 @@ class Experiments:
         return upstream(stage, self.settings[experiment])
 
 
-def read_experiments(config: dict[str, Any]) -> Experiments:
-    """Merge and validate; raises SettingsError with every problem."""
-    schemas = {stage: stage_schema(settings) for stage, settings in STAGES.items()}
-    problems = schema_problems(
-        config.get("dataset") or {}, stage_schema(DatasetSettings), "dataset"
-    )
-    dataset = defaults_of(stage_schema(DatasetSettings)) | dict(config.get("dataset") or {})
-    seeds = config.get("seeds", [0])
-    if not seeds or not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
-        problems.append(f"seeds: {seeds!r} is not a list of integers from 0")
-    common = config.get("defaults") or {}
-    problems += unknown_keys(common, STAGES, "defaults")
-    root = {stage: defaults_of(schema) for stage, schema in schemas.items()}
-    for stage in STAGES:
-        root[stage] |= common.get(stage) or {}
+def read_experiments(config: dict[str, Any]) -> tuple[Experiments, list[str]]:
+    """The experiments without what is wrong in them, and every problem.
+
+    Each part is checked where it stands: an experiment's own settings, not those of its base.
+    """
+    dataset, problems = well_formed(config.get("dataset"), DATASET_SCHEMA, "dataset")
+    common, found = well_formed(config.get("defaults"), STAGES_SCHEMA, "defaults")
+    problems += found
     if not config.get("experiments"):
         problems.append("experiments: none; name at least one")
-    raw = expand_sweeps(config.get("experiments") or {})
-    order, problems_of_order = base_order(raw)
-    problems += problems_of_order
-    merged: dict[str, dict[str, dict[str, Any]]] = {}
+    raw, problems_of = well_formed_experiments(config.get("experiments"))
+    order, circles = base_order(raw)
+    for name, problem in circles.items():
+        problems_of[name].append(problem)
+    merged = {"": {stage: defaults_of(SCHEMAS[stage]) | common.get(stage, {}) for stage in STAGES}}
+    impossible = {"": [] if found else impossible_combinations(merged[""])}
+    problems += [f"defaults.{problem}" for problem in impossible[""]]
     for name in order:
-        experiment = raw[name]
-        problems += unknown_keys(experiment, EXPERIMENT_KEYS, f"experiments.{name}")
-        base = merged.get(experiment.get("base", ""), root)
-        merged[name] = {stage: base[stage] | (experiment.get(stage) or {}) for stage in STAGES}
-        for stage, schema in schemas.items():
-            found = schema_problems(merged[name][stage], schema, f"experiments.{name}.{stage}")
-            problems += [problem for problem in found if problem not in problems]
-        problems += impossible_combinations(name, merged[name])
-    if problems:
-        raise SettingsError(problems)
-    return Experiments(
-        dataset=dataset,
+        base = "" if name in circles else raw[name].get("base", "")
+        merged[name] = {stage: merged[base][stage] | raw[name].get(stage, {}) for stage in STAGES}
+        broken = found or problems_of[name]
+        impossible[name] = [] if broken else impossible_combinations(merged[name])
+        problems += problems_of[name]
+        new = [problem for problem in impossible[name] if problem not in impossible[base]]
+        problems += [f"experiments.{name}.{problem}" for problem in new]
+    experiments = Experiments(
+        dataset=defaults_of(DATASET_SCHEMA) | dataset,
         settings={name: merged[name] for name in raw},
         bases={name: raw[name].get("base") for name in raw},
-        titles={name: str(raw[name].get("title", name)) for name in raw},
-        seeds=tuple(seeds),
+        titles={name: raw[name].get("title", name) for name in raw},
+        seeds=tuple(seeds) if isinstance(seeds := config.get("seeds", [0]), list) else (),
     )
+    return experiments, problems
 
 
-def unknown_keys(values: dict[str, Any], known: Any, where: str) -> list[str]:
-    """Problems for keys of ``values`` that are not in ``known``."""
-    schema = {"properties": dict.fromkeys(known)}
-    return [
-        f"{where}.{key}: unknown key{nearest(key, schema)}" for key in values if key not in known
-    ]
-
-
-def base_order(raw: dict[str, dict[str, Any]]) -> tuple[list[str], list[str]]:
-    """Experiments with every base before those built on it, and problems of the chain."""
+def base_order(raw: dict[str, dict[str, Any]]) -> tuple[list[str], dict[str, str]]:
+    """Every experiment, bases before those built on them, and problems of the chain by name."""
     order: list[str] = []
-    problems = []
+    problems: dict[str, str] = {}
     waiting = dict(raw)
     while waiting:
-        ready = [n for n, e in waiting.items() if e.get("base") is None or e["base"] in order]
-        if not ready:
-            for name, experiment in waiting.items():
-                base = experiment["base"]
-                reason = "is part of a circle" if base in raw else "is not an experiment"
-                problems.append(f"experiments.{name}.base: {base!r} {reason}")
-            return order, problems
+        ready = [n for n, e in waiting.items() if "base" not in e or e["base"] in order]
+        if not ready:  # break the chain at its first broken link, and go on
+            unknown = [n for n, e in waiting.items() if e["base"] not in raw]
+            name = (unknown or list(waiting))[0]
+            base = waiting[name]["base"]
+            known = [other for other in raw if other != name]
+            reason = (
+                f"is not an experiment{nearest(base, known)}" if unknown else "leads in a circle"
+            )
+            problems[name] = f"experiments.{name}.base: {base!r} {reason}"
+            ready = [name]
         for name in ready:
             order.append(name)
             del waiting[name]
     return order, problems
-
-
-def impossible_combinations(name: str, settings: dict[str, dict[str, Any]]) -> list[str]:
-    """Settings that are valid alone but not together, each with the reason."""
-    problems = []
-    where = f"experiments.{name}"
-    classifier, maps = settings["classifier"], settings["maps"]
-    if maps.get("source") == "prototypes" and classifier.get("method") == "cam":
-        problems.append(
-            f"{where}.maps.source: prototypes need side branches, which method cam does not have; "
-            "use method sipe with consistency: false"
-        )
-    for stage in ("affinity", "segmenter"):
-        same = settings[stage].get("backbone") == classifier.get("backbone")
-        if settings[stage].get("weights") == "classifier" and not same:
-            problems.append(
-                f"{where}.{stage}.weights: classifier needs {stage}.backbone to be the "
-                f"classifier's, {classifier.get('backbone')}"
-            )
-    for stage, key in (("classifier", "long_side"), ("affinity", "scale"), ("segmenter", "scale")):
-        low, high = (*settings[stage].get(key, ()), 0, 0)[:2]
-        if isinstance(low, (int, float)) and isinstance(high, (int, float)) and low > high:
-            problems.append(f"{where}.{stage}.{key}: {low} is above {high}")
-    return problems

@@ -54,14 +54,18 @@ def stage_schema(settings: type) -> dict[str, Any]:
 
 
 def from_mapping(settings: type, values: dict[str, Any]) -> Any:
-    """Frozen settings object from validated values; lists become tuples, ints become floats."""
+    """Frozen settings object from validated values; lists become tuples, ints become floats.
+
+    Raises:
+        TypeError: a value that no field is for.
+    """
     hints = typing.get_type_hints(settings)
     converted = {}
     for name, value in values.items():
         if isinstance(value, list):
             item = typing.get_args(hints[name])[0]
             value = tuple(item(entry) for entry in value)
-        elif hints[name] is float:
+        elif hints.get(name) is float:
             value = float(value)
         converted[name] = value
     return settings(**converted)

@@ -258,7 +258,10 @@ class SegmenterSettings:
         "What it trains on; `ground_truth` is the fully supervised upper bound.",
         enum=["refined_labels", "pseudo_labels", "ground_truth"],
     )
-    backbone: str = setting("resnet101", "Backbone at output stride 8.", enum=BACKBONE_NAMES)
+    backbone: str = setting("resnet101", "Backbone of the segmenter.", enum=BACKBONE_NAMES)
+    output_stride: int = setting(
+        8, "Image pixels per feature cell: 8 (published, dilated) or 16 (faster).", enum=[8, 16]
+    )
     weights: str = setting(
         "torchvision",
         "Its initial weights: `torchvision`, `random`, a file, or `classifier` (those of stage 1).",

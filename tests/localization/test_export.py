@@ -1,0 +1,103 @@
+"""Export of maps: grids, kept classes, odd sizes, and a mirrored image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_set import small_index
+
+from protoseg.backbones.backbone import MobileNetV2
+from protoseg.data.images import read_image
+from protoseg.localization.export import (
+    export_maps,
+    features_per_scale,
+    image_and_mirror,
+    maps_of_image,
+    maps_source,
+)
+from protoseg.localization.fusion import fused_maps
+from protoseg.localization.network import LocalizationNetwork
+from protoseg.settings.schema import ClassifierSettings, MapsSettings
+from protoseg.storage import ScaleMaps
+
+CPU = torch.device("cpu")
+CAM = ClassifierSettings()
+SIPE = ClassifierSettings(method="sipe")
+MAPS = MapsSettings(scales=(1.0, 0.5, 1.5))
+
+
+@pytest.fixture(scope="module")
+def network() -> LocalizationNetwork:
+    torch.manual_seed(0)
+    backbone = MobileNetV2(16, 0, "frozen", width=0.1)
+    return LocalizationNetwork(backbone, 3, (4, 4, 4, 4)).eval()
+
+
+def maps_of(
+    network: LocalizationNetwork, image: Image.Image, classifier: ClassifierSettings
+) -> ScaleMaps:
+    features = features_per_scale(network, image, MAPS.scales, "float32", CPU)
+    label = torch.tensor([1.0, 0.0, 1.0])
+    return maps_of_image(features, label, (image.height, image.width), classifier, MAPS)
+
+
+@pytest.mark.parametrize(
+    ("classifier", "kept"), [(CAM, {1: [2], 3: [1]}), (SIPE, {1: [0, 2], 3: [0, 1]})]
+)
+def test_maps_of_present_classes_at_the_size_of_the_image(
+    tmp_path: Path,
+    network: LocalizationNetwork,
+    classifier: ClassifierSettings,
+    kept: dict[int, list[int]],
+) -> None:
+    index = small_index(tmp_path)
+    ids = ["image4", "image0"]
+    found = dict(export_maps(network, classifier, index, ids, MAPS, CPU))
+    assert list(found) == ids
+    assert found["image4"].classes.tolist() == kept[1]
+    assert found["image0"].classes.tolist() == kept[3]
+    for image_id, maps in found.items():
+        assert maps.size == index[image_id].size
+        fused = fused_maps(maps)
+        assert fused.shape == (len(maps.classes), *index[image_id].size)
+        assert 0 <= fused.min() <= fused.max() <= 1
+        assert len(maps.scales) == 3
+
+
+@pytest.mark.parametrize("classifier", [CAM, SIPE])
+def test_mirrored_image_gives_mirrored_maps(
+    network: LocalizationNetwork, classifier: ClassifierSettings
+) -> None:
+    """Sides of whole strides at every scale, so that the grid lies alike from left and right."""
+    random = np.random.default_rng(0)
+    image = Image.fromarray(random.integers(0, 256, (64, 128, 3), dtype=np.uint8))
+    maps = maps_of(network, image, classifier)
+    mirrored = maps_of(network, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), classifier)
+    for found, expected in zip(mirrored.scales, maps.scales, strict=True):
+        np.testing.assert_allclose(found, expected[..., ::-1], atol=1e-5)
+
+
+def test_image_without_labels_has_no_cam(network: LocalizationNetwork, tmp_path: Path) -> None:
+    image = read_image(small_index(tmp_path, 1)["image0"].image)
+    features = features_per_scale(network, image, (1.0,), "float32", CPU)
+    found = maps_of_image(features, torch.zeros(3), (image.height, image.width), CAM, MAPS)
+    assert found.scales[0].shape[0] == 0
+    assert found.classes.tolist() == []
+
+
+def test_image_and_mirror() -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8))
+    pair = image_and_mirror(image, (3, 5))
+    assert pair.shape == (2, 3, 3, 5)
+    assert torch.equal(pair[1], pair[0].flip(-1))
+
+
+def test_source_follows_the_method_unless_set() -> None:
+    assert maps_source(CAM, MAPS) == "cam"
+    assert maps_source(SIPE, MAPS) == "prototypes"
+    assert maps_source(SIPE, replace(MAPS, source="cam")) == "cam"

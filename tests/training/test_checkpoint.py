@@ -1,0 +1,55 @@
+"""Checkpoints and weights: atomic, equal bytes, no code in files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from protoseg.errors import InputError
+from protoseg.training.checkpoint import (
+    load_checkpoint,
+    load_weights,
+    save,
+    save_weights,
+)
+
+
+def test_no_checkpoint_is_none(tmp_path: Path) -> None:
+    assert load_checkpoint(tmp_path / "absent.pt", "abc") is None
+
+
+def test_failed_save_keeps_the_previous_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "c.pt"
+    save(path, {"fingerprint": "abc", "epoch": 1})
+
+    def full_disk(descriptor: int) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.fsync", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        save(path, {"fingerprint": "abc", "epoch": 2})
+    found = load_checkpoint(path, "abc")
+    assert found is not None
+    assert found["epoch"] == 1
+
+
+def test_weights_round_trip_with_equal_bytes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+    about = {"settings": {"epochs": 3}, "classes": ["cat"]}
+    for name in ("one.pt", "two.pt"):
+        save_weights(tmp_path / name, network, about)
+    assert (tmp_path / "one.pt").read_bytes() == (tmp_path / "two.pt").read_bytes()
+    state, found = load_weights(tmp_path / "one.pt")
+    assert found == about
+    assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
+
+
+def test_missing_weights(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent\.pt do not exist; rerun the stage"):
+        load_weights(tmp_path / "absent.pt")

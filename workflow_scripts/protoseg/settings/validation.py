@@ -1,0 +1,84 @@
+"""Problems of a configuration as sentences: the path, what is wrong, and the nearest known name.
+
+In: parts of a configuration and their JSON schemas. Out: lists of problems, which `SettingsError`
+shows all at once. Imports neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import jsonschema
+
+from protoseg.errors import InputError
+
+
+class SettingsError(InputError):
+    """Every problem of a configuration at once, one per line."""
+
+    def __init__(self, problems: list[str]) -> None:
+        lines = "\n  ".join(problems)
+        super().__init__(f"{len(problems)} problem(s) in the configuration:\n  {lines}")
+        self.problems = problems
+
+
+def schema_problems(values: Any, schema: dict[str, Any], where: str) -> list[str]:
+    """Validation errors of ``values``, each with its path and, for a typo, the nearest key."""
+    problems = []
+    for error in jsonschema.Draft202012Validator(schema).iter_errors(values):
+        path = ".".join([where, *map(str, error.absolute_path)])
+        if error.validator == "additionalProperties":
+            known = error.schema["properties"]
+            for key in sorted(set(error.instance) - set(known), key=str):
+                problems.append(f"{path}.{key}: unknown setting{nearest(key, known)}")
+        elif error.validator == "pattern":
+            problems.append(f"{path}: {error.instance!r} is not {error.schema['description']}")
+        else:
+            problems.append(f"{path}: {error.message}")
+    return problems
+
+
+def nearest(key: str, known: Iterable[str]) -> str:
+    """`; did you mean ...?` for the closest known name, or nothing."""
+    close = difflib.get_close_matches(str(key), list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def well_formed(
+    values: Any, schema: dict[str, Any], where: str
+) -> tuple[dict[str, Any], list[str]]:
+    """The entries of ``values`` that fit ``schema`` by themselves, and the problems of the others.
+
+    So what is wrong in one place does not hide what is wrong in another.
+    """
+    if values is None:
+        return {}, []
+    if not isinstance(values, dict):
+        return {}, schema_problems(values, schema, where)
+    fitting = {k: v for k, v in values.items() if not schema_problems({k: v}, schema, where)}
+    return fitting, schema_problems(values, schema, where)
+
+
+def impossible_combinations(settings: dict[str, dict[str, Any]]) -> list[str]:
+    """Settings of one experiment that are valid alone but not together, each with the reason."""
+    problems = []
+    classifier, maps = settings["classifier"], settings["maps"]
+    if maps.get("source") == "prototypes" and classifier.get("method") == "cam":
+        problems.append(
+            "maps.source: prototypes need side branches, which method cam does not have; "
+            "use method sipe with consistency: false"
+        )
+    for stage in ("affinity", "segmenter"):
+        same = settings[stage].get("backbone") == classifier.get("backbone")
+        if settings[stage].get("weights") == "classifier" and not same:
+            problems.append(
+                f"{stage}.weights: classifier needs {stage}.backbone to be the "
+                f"classifier's, {classifier.get('backbone')}"
+            )
+    for stage, key in (("classifier", "long_side"), ("affinity", "scale"), ("segmenter", "scale")):
+        low, high = (*settings[stage].get(key, ()), 0, 0)[:2]
+        if isinstance(low, (int, float)) and isinstance(high, (int, float)) and low > high:
+            problems.append(f"{stage}.{key}: {low} is above {high}")
+    return problems
