@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from protoseg.command import Arguments, run
+from protoseg.command import SHARD, Arguments, run
 from protoseg.data.index import read_index
 from protoseg.data.selection import select_ids
 from protoseg.localization.export import export_maps
@@ -29,13 +29,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    run(
-        main,
-        __doc__,
-        settings=Path,
-        index=Path,
-        list=str,
-        shard=str,
-        weights=Path,
-        output=Path,
-    )
+    run(main, __doc__, **SHARD, weights=Path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from protoseg.command import Arguments, run
+from protoseg.command import IMAGES, Arguments, run
 from protoseg.data.index import read_index
 from protoseg.data.selection import select_ids
 from protoseg.progress import progress
@@ -33,14 +33,5 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    run(
-        main,
-        __doc__,
-        settings=Path,
-        index=Path,
-        list=str,
-        shard=str,
-        maps=Path,
-        labels=Path,
-        ir_labels=Path,
-    )
+    options = IMAGES | {"shard": str, "maps": Path, "labels": Path, "ir_labels": Path}
+    run(main, __doc__, **options)

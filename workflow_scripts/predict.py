@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from protoseg.command import Arguments, run
+from protoseg.command import SHARD, Arguments, run
 from protoseg.data.index import read_index
 from protoseg.data.selection import select_ids
 from protoseg.progress import progress
@@ -12,7 +12,7 @@ from protoseg.segmentation.inference import predict
 from protoseg.segmentation.train import load_segmenter
 from protoseg.settings.schema import PredictionsSettings
 from protoseg.settings.stage_file import read_stage_settings
-from protoseg.storage import shard_of, write_results
+from protoseg.storage import shard_of, write_labels
 from protoseg.training.precision import default_device
 
 
@@ -25,19 +25,9 @@ def main(arguments: Arguments) -> None:
     device = default_device()
     network = load_segmenter(arguments.weights, device)
     labels = predict(network, index, ids, settings, device, arguments.workers)
-    with write_results(arguments.output, "labels", index.class_names, fingerprint) as writer:
-        for image_id, label in progress(labels, len(ids), "predictions"):
-            writer.write_label(image_id, label)
+    labels = progress(labels, len(ids), "predictions")
+    write_labels(arguments.output, index.class_names, fingerprint, labels)
 
 
 if __name__ == "__main__":
-    run(
-        main,
-        __doc__,
-        settings=Path,
-        index=Path,
-        list=str,
-        shard=str,
-        weights=Path,
-        output=Path,
-    )
+    run(main, __doc__, **SHARD, weights=Path)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from protoseg.affinity.model import load_model
 from protoseg.affinity.refine import refine_labels
-from protoseg.command import Arguments, run
+from protoseg.command import SHARD, Arguments, run
 from protoseg.data.index import read_index
 from protoseg.data.selection import select_ids
 from protoseg.progress import progress
 from protoseg.settings.schema import RefinedLabelsSettings
 from protoseg.settings.stage_file import read_stage_settings
-from protoseg.storage import ResultReader, shard_of, write_results
+from protoseg.storage import ResultReader, shard_of, write_labels
 from protoseg.training.precision import default_device
 
 
@@ -26,20 +26,9 @@ def main(arguments: Arguments) -> None:
     model = load_model(arguments.weights, device)
     reader = ResultReader([arguments.maps], "maps")
     labels = refine_labels(model, index, ids, reader, settings, device)
-    with write_results(arguments.output, "labels", index.class_names, fingerprint) as writer:
-        for image_id, label in progress(labels, len(ids), "refined labels"):
-            writer.write_label(image_id, label)
+    labels = progress(labels, len(ids), "refined labels")
+    write_labels(arguments.output, index.class_names, fingerprint, labels)
 
 
 if __name__ == "__main__":
-    run(
-        main,
-        __doc__,
-        settings=Path,
-        index=Path,
-        list=str,
-        shard=str,
-        maps=Path,
-        weights=Path,
-        output=Path,
-    )
+    run(main, __doc__, **SHARD, maps=Path, weights=Path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from protoseg.command import Arguments, run
+from protoseg.command import IMAGES, Arguments, run
 from protoseg.data.index import read_index
 from protoseg.data.selection import select_ids
 from protoseg.localization.train import load_network
@@ -32,13 +32,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    run(
-        main,
-        __doc__,
-        settings=Path,
-        index=Path,
-        list=str,
-        weights=Path,
-        factors=[float],
-        output=Path,
-    )
+    run(main, __doc__, **IMAGES, weights=Path, factors=[float], output=Path)

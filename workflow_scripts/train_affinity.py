@@ -6,7 +6,7 @@ from pathlib import Path
 
 from protoseg.affinity.model import describe
 from protoseg.affinity.train import train_affinity
-from protoseg.command import Arguments, run
+from protoseg.command import TRAINING, Arguments, run
 from protoseg.data.index import read_index
 from protoseg.data.labelled import LabelledDataset, stored_labels
 from protoseg.data.selection import select_ids
@@ -37,15 +37,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    run(
-        main,
-        __doc__,
-        settings=Path,
-        index=Path,
-        list=str,
-        labels=[Path],
-        classifier=[Path],
-        checkpoint=Path,
-        weights=Path,
-        history=Path,
-    )
+    run(main, __doc__, **TRAINING, labels=[Path], classifier=[Path])

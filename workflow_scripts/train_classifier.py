@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from protoseg.command import Arguments, run
+from protoseg.command import TRAINING, Arguments, run
 from protoseg.data.index import read_index
 from protoseg.data.selection import select_ids
 from protoseg.localization.train import train_classifier
@@ -32,13 +30,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    run(
-        main,
-        __doc__,
-        settings=Path,
-        index=Path,
-        list=str,
-        checkpoint=Path,
-        weights=Path,
-        history=Path,
-    )
+    run(main, __doc__, **TRAINING)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from protoseg.command import Arguments, run
+from protoseg.command import TRAINING, Arguments, run
 from protoseg.data.index import read_index
 from protoseg.data.labelled import LabelledDataset, ground_truth, stored_labels
 from protoseg.data.selection import select_ids
@@ -39,15 +39,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    run(
-        main,
-        __doc__,
-        settings=Path,
-        index=Path,
-        list=str,
-        labels=[Path],
-        classifier=[Path],
-        checkpoint=Path,
-        weights=Path,
-        history=Path,
-    )
+    run(main, __doc__, **TRAINING, labels=[Path], classifier=[Path])

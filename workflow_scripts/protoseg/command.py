@@ -11,6 +11,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -18,6 +19,11 @@ from protoseg.errors import InputError
 
 LOG = logging.getLogger("protoseg")
 Arguments = argparse.Namespace
+
+# Options that commands have in common: of all that read images, of trainings, of scattered rules.
+IMAGES: dict[str, Any] = {"settings": Path, "index": Path, "list": str}
+TRAINING = IMAGES | {"checkpoint": Path, "weights": Path, "history": Path}
+SHARD = IMAGES | {"shard": str, "output": Path}
 
 
 def parser(description: str | None, options: dict[str, Any]) -> argparse.ArgumentParser:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +76,18 @@ def write_results(
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_labels(
+    path: Path,
+    class_names: Sequence[str],
+    fingerprint: str,
+    labels: Iterable[tuple[str, NDArray[np.uint8]]],
+) -> None:
+    """Write a whole file of label maps, pairs of id and [H, W] uint8."""
+    with write_results(path, "labels", class_names, fingerprint) as writer:
+        for image_id, label in labels:
+            writer.write_label(image_id, label)
 
 
 class ResultReader:
