@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -54,12 +55,23 @@ def test_another_seed_draws_other_images(root: Path, tmp_path: Path) -> None:
 def test_lists(index: DatasetIndex) -> None:
     train, scored, val = (index.ids(name) for name in ("train_aug", "train", "val"))
     assert len(train) == TRAIN
-    assert len(val) == VAL
+    assert VAL / 2 <= len(val) <= VAL
     assert not set(train) & set(val)
-    assert len(scored) == TRAIN // 3
+    assert TRAIN / 6 <= len(scored) <= TRAIN / 3
     assert set(scored) < set(train)
     for ids in (scored, val):
-        assert {label for name in ids for label in index[name].labels} == {1, 2, 3}
+        assert all({1, 2, 3} & set(index[name].labels) for name in ids)
+        assert {1, 2, 3} <= {label for name in ids for label in index[name].labels}
+
+
+def test_images_without_emblem_can_be_kept_as_examples_of_no_class(root: Path) -> None:
+    chosen = replace(settings(root), classes=DEMO_CLASSES[:3], keep_unlabelled=True)
+    kept = index_voc(chosen, workers=1)
+    assert len(kept.ids("train_aug")) == TRAIN
+    assert any(kept[name].labels == () for name in kept.ids("train_aug"))
+    assert all(kept[name].labels for name in kept.ids("train") + kept.ids("val"))
+    dropped = index_voc(replace(chosen, keep_unlabelled=False), workers=1)
+    assert all(dropped[name].labels for name in dropped.ids("train_aug"))
 
 
 def test_tags_are_what_the_masks_hold(index: DatasetIndex) -> None:
@@ -80,7 +92,7 @@ def test_the_head_is_a_small_part_and_looks_like_the_body(seed: int) -> None:
     head = inside & (figure.head < 0)
     sign = emblem(DEMO_CLASSES[figure.class_id - 1], figure.along, figure.across)
     assert 0.14 < head.sum() / inside.sum() < 0.24
-    assert 0.2 < (sign & head).sum() / head.sum() < 0.6
+    assert 0.2 < (sign & head).sum() / head.sum() < 0.75
     body, ground, outside = (
         image[where].mean(0) for where in (inside & ~head, head & ~sign, ~inside)
     )

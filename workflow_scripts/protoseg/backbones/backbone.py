@@ -1,6 +1,6 @@
 """ImageNet backbones as five named stages: images [B, 3, H, W] -> (stem, layer1 .. layer4).
 
-torchvision's ResNet-50/101 and MobileNetV2, in torchvision's key names, so that its weight files
+torchvision's ResNet-18/50/101 and MobileNetV2, in torchvision's key names, so that its weight files
 load unchanged. Source of the shapes: SIPE section 4.1 (strides 2, 2, 2, 1 without dilation, output
 stride 16) and DeepLabV2 (output stride 8, the last two stages dilated by 2 and 4).
 """
@@ -73,7 +73,7 @@ class Backbone(nn.Module):
 
 
 class ResNet(Backbone):
-    """torchvision ResNet; stage widths 64, 256, 512, 1024, 2048 at strides 4, 4, 8, 16, 16."""
+    """torchvision ResNet; widths 64, 256, 512, 1024, 2048 (ResNet-18: 64, 64, 128, 256, 512)."""
 
     def __init__(
         self,
@@ -162,6 +162,9 @@ def _resnet(builder: Callable[..., models.ResNet]) -> Callable[..., Backbone]:
 
 
 BACKBONES: dict[str, BackboneSpec] = {
+    "resnet18": BackboneSpec(
+        _resnet(models.resnet18), models.ResNet18_Weights.IMAGENET1K_V1.value.url
+    ),
     "resnet50": BackboneSpec(
         _resnet(models.resnet50), models.ResNet50_Weights.IMAGENET1K_V1.value.url
     ),

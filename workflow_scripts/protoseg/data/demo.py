@@ -5,7 +5,9 @@ In: classes, size, random generator. Out: an image and its mask. `demo_set` writ
 An object is a large body and a small head. The head alone carries the emblem that tells its class,
 so a classifier's CAM marks the head. Colour and texture of the body belong to the image, hardly to
 the class; the head shares them and the background does not. This is what a prototype of SIPE picks
-up, and the body's edge is what denseCRF and the random walk of IRN follow.
+up, and the body's edge is what denseCRF and the random walk of IRN follow. The class `plain` is a
+body without emblem: left out of the classes, its images keep a network from telling the last class
+by the absence of the others.
 """
 
 from __future__ import annotations
@@ -28,30 +30,34 @@ SHORT_SIDE = 0.75  # of images that are not square
 ODD_SIZES = 0.15  # share of images with sides that are no multiple of 16
 SECOND_OBJECT = 0.4  # share of images with two objects
 MAPS_SHARE = 3  # one training image in so many is on the list `train`
-BODY_LENGTH = (0.20, 0.31)  # half axes
+BODY_LENGTH = (0.22, 0.32)  # half axes
 BODY_WIDTH = (0.55, 0.75)  # of the length
 BODY_WOBBLE = 0.10  # amplitude of the outline
 HEAD_AREA = 0.20  # of the body's area
 HEAD_OFFSET = 0.86  # of the body's length, along its axis
-EMBLEM_OPACITY = 0.85
+EMBLEM_OPACITY = 0.95
 OVERLAP = 0.06  # of an object that the next one may hide
 OUTSIDE = 0.20  # of an object that may lie outside the image, and half as much of its head
 BODY_WAVELENGTH = (5.0, 8.0)
-BODY_CONTRAST = 0.35
+BODY_CONTRAST = 0.25
 STRIPES_OF_CLASS = 0.5  # 0: direction of the stripes independent of the class, 1: given by it
-BODY_SATURATION = (0.40, 0.65)
+BODY_SATURATION = (0.25, 0.45)
 BODY_VALUE = (0.50, 0.80)
 SECOND_HUE = 0.20  # from the first body's
 BACKGROUND_HUE = (0.42, 0.62)  # from the first body's
-BACKGROUND_SATURATION = (0.30, 0.50)
+BACKGROUND_SATURATION = (0.15, 0.35)
 BACKGROUND_VALUE = (0.35, 0.75)
 BACKGROUND_CONTRAST = 0.35
 BACKGROUND_GRAIN = (6, 14)  # side of a blotch, pixels
 CLUTTER = (2, 6)
 CLUTTER_SIZE = (0.03, 0.08)
-EMBLEM_COLOURS = ((0.95, 0.15, 0.15), (0.98, 0.90, 0.15), (0.20, 0.45, 1.00))
+EMBLEM_COLOURS = {  # `plain` has no emblem
+    "ring": (1.00, 0.05, 0.05),
+    "cross": (0.05, 0.90, 0.05),
+    "checker": (0.10, 0.15, 1.00),
+}
 EMBLEM_JITTER = 0.06
-EDGE_SHADE = 0.25  # darkening along an object's outline
+EDGE_SHADE = 0.55  # darkening along an object's outline
 LIGHT = (0.75, 1.15)  # brightness of the image
 SLOPE = 0.2  # brightness from one side to the other
 NOISE = 0.03
@@ -86,10 +92,10 @@ def emblem(name: str, along: Pixels, across: Pixels) -> Mask:
     """Where the emblem of a class is; coordinates [H, W] in radii of the head."""
     radius = np.hypot(along, across)
     if name == "ring":
-        return (radius > 0.50) & (radius < 0.85)
+        return (radius > 0.35) & (radius < 0.90)
     if name == "cross":
-        return ((np.abs(along) < 0.20) | (np.abs(across) < 0.20)) & (radius < 0.90)
-    squares = np.floor(along * 2.0) + np.floor(across * 2.0)
+        return ((np.abs(along) < 0.30) | (np.abs(across) < 0.30)) & (radius < 0.90)
+    squares = np.floor(along * 1.25) + np.floor(across * 1.25)
     return (squares % 2 == 0) & (radius < 0.90)
 
 
@@ -204,10 +210,12 @@ def paint_figure(
     phase = 2 * np.pi * (x * np.cos(direction) + y * np.sin(direction)) / scene.wavelength
     tones = 1 - BODY_CONTRAST * (0.5 + 0.5 * np.sin(phase + random.uniform(0, 2 * np.pi)))
     ground = colour(scene.hue, scene.saturation, scene.value) * tones[..., None]
-    jitter = random.uniform(-EMBLEM_JITTER, EMBLEM_JITTER, 3)
-    sign = np.clip(np.array(EMBLEM_COLOURS[figure.class_id - 1]) + jitter, 0, 1)
-    where = emblem(DEMO_CLASSES[figure.class_id - 1], figure.along, figure.across)
-    ground = blend(ground, sign, EMBLEM_OPACITY * where)
+    name = DEMO_CLASSES[figure.class_id - 1]
+    if name in EMBLEM_COLOURS:
+        jitter = random.uniform(-EMBLEM_JITTER, EMBLEM_JITTER, 3)
+        sign = np.clip(np.array(EMBLEM_COLOURS[name]) + jitter, 0, 1)
+        where = emblem(name, figure.along, figure.across)
+        ground = blend(ground, sign, EMBLEM_OPACITY * where)
     rim = np.clip(1 + figure.outline / 2, 0, 1)  # the last two pixels inside
     ground = ground * (1 - EDGE_SHADE * rim[..., None])
     return blend(image, ground, np.clip(0.5 - figure.outline, 0, 1))

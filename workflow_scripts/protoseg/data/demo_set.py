@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from protoseg.data.checks import DatasetError
-from protoseg.data.demo import MAPS_SHARE, SECOND_OBJECT, draw_image, image_shape
+from protoseg.data.demo import EMBLEM_COLOURS, MAPS_SHARE, SECOND_OBJECT, draw_image, image_shape
 from protoseg.data.palette import save_label_png
 from protoseg.data.voc import AUGMENTED_MASKS, DEMO_CLASSES
 
@@ -52,9 +52,12 @@ def write_image(root: Path, image_id: str, number: int, size: int, seed: int) ->
 
 
 def write_lists(root: Path, train: Sequence[str], val: Sequence[str]) -> None:
-    """The three lists; `train` takes whole rounds of the classes, so that it has all of them."""
-    rounds = [number // len(DEMO_CLASSES) for number in range(len(train))]
-    scored = [name for name, turn in zip(train, rounds, strict=True) if turn % MAPS_SHARE == 0]
+    """The three lists; `train` and `val` hold images of a class with an emblem only."""
+    rounds = len(DEMO_CLASSES)
+    marked = [number for number in range(len(train)) if number % rounds < len(EMBLEM_COLOURS)]
+    scored = [train[number] for number in marked if number // rounds % MAPS_SHARE == 0]
+    first = len(train)
+    val = [name for place, name in enumerate(val) if (first + place) % rounds < len(EMBLEM_COLOURS)]
     folder = root / "ImageSets" / "Segmentation"
     folder.mkdir(parents=True, exist_ok=True)
     for name, ids in {"train_aug": train, "train": scored, "val": val}.items():

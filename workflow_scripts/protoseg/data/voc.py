@@ -32,7 +32,7 @@ VOC_CLASSES = (
     "tvmonitor",
 )
 # fmt: on
-DEMO_CLASSES = ("ring", "cross", "checker")
+DEMO_CLASSES = ("ring", "cross", "checker", "plain")
 NAMES = {"voc": VOC_CLASSES, "demo": DEMO_CLASSES}
 AUGMENTED_MASKS, OFFICIAL_MASKS = "SegmentationClassAug", "SegmentationClass"
 
@@ -177,7 +177,8 @@ def inspect(
 def index_voc(settings: DatasetSettings, workers: int) -> DatasetIndex:
     """Index of a data set in the VOC layout, after a check of all files of its lists.
 
-    Images without any of ``settings.classes`` (empty: all names of the kind) leave the lists.
+    Images without any of ``settings.classes`` (empty: all names of the kind) leave the lists, but
+    for ``settings.keep_unlabelled``.
     Training images may lack a mask; those of ``maps_list`` and ``val_list`` may not.
 
     Args:
@@ -195,8 +196,10 @@ def index_voc(settings: DatasetSettings, workers: int) -> DatasetIndex:
     lists, list_problems = read_lists(root, settings)
     ids = list(dict.fromkeys(image_id for members in lists.values() for image_id in members))
     labels, label_problems = read_labels(root, ids, classes, names)
-    lists = keep_labelled(lists, labels)
-    files = [find_files(root, masks, image_id) for image_id in ids if labels.get(image_id) != ()]
+    if not settings.keep_unlabelled:
+        lists = keep_labelled(lists, labels)
+        ids = [image_id for image_id in ids if labels.get(image_id) != ()]
+    files = [find_files(root, masks, image_id) for image_id in ids]
     train, scored, val = (
         set(select(lists, expression))
         for expression in (settings.train_list, settings.maps_list, settings.val_list)

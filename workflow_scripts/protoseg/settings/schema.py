@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from protoseg.settings.fields import setting
 
-BACKBONE_NAMES = ["resnet50", "resnet101", "mobilenet_v2"]
+BACKBONE_NAMES = ["resnet18", "resnet50", "resnet101", "mobilenet_v2"]
 PRECISIONS = ["float32", "bfloat16"]
 MOMENTUM_NOTE = (
     "SGD momentum. The published optimisers hand weight decay over in the place of momentum, so "
@@ -32,6 +32,9 @@ class DatasetSettings:
     root: str = setting("data/demo", "Folder of the data set, from the working directory.")
     classes: tuple[str, ...] = setting(
         [], "Foreground classes in order; empty takes all 20 of VOC. Others' pixels become 255."
+    )
+    keep_unlabelled: bool = setting(
+        False, "Keep images without any of the classes, as examples of none."
     )
     masks: str = setting(
         "auto",
