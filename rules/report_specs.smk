@@ -7,6 +7,14 @@ STAGE_COLUMNS = {
 }
 
 
+def scores_of(row, stage):
+    """Whether a row has scores of its own in a stage: one trained on masks has only predictions."""
+    if row not in EXPERIMENTS.names:
+        return False
+    labels = EXPERIMENTS.settings[row]["segmenter"]["labels"]
+    return labels != "ground_truth" or stage == "predictions"
+
+
 def table_spec(table):
     """What make_table needs to know: where the metrics of every row and stage lie."""
     spec = CONFIGURATION.tables[table]
@@ -20,7 +28,8 @@ def table_spec(table):
                     result(row, seed, stage, "metrics.json")
                     for seed in EXPERIMENTS.seeds
                 ]
-                for stage in (stages if row in EXPERIMENTS.names else [])
+                for stage in stages
+                if scores_of(row, stage)
             },
         }
         for row in spec["rows"]
