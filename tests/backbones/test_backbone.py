@@ -20,16 +20,19 @@ from protoseg.backbones.backbone import (
 )
 
 BUILDERS: dict[str, Callable[..., Any]] = {
+    "resnet18": models.resnet18,
     "resnet50": models.resnet50,
     "resnet101": models.resnet101,
     "mobilenet_v2": models.mobilenet_v2,
 }
 WIDTHS = {
+    "resnet18": (64, 64, 128, 256, 512),
     "resnet50": (64, 256, 512, 1024, 2048),
     "resnet101": (64, 256, 512, 1024, 2048),
     "mobilenet_v2": (16, 24, 32, 96, 1280),
 }
 STRIDES = {
+    ("resnet18", 16): (4, 4, 8, 16, 16),
     ("resnet50", 16): (4, 4, 8, 16, 16),
     ("resnet50", 8): (4, 4, 8, 8, 8),
     ("resnet101", 8): (4, 4, 8, 8, 8),
@@ -132,5 +135,5 @@ def test_gradients_stay_off_where_they_were_off() -> None:
 
 
 def test_unknown_backbone() -> None:
-    with pytest.raises(KeyError, match="unknown backbone 'resnet18'; known: resnet50"):
-        build_backbone("resnet18", "random")
+    with pytest.raises(KeyError, match="unknown backbone 'resnet34'; known: resnet18"):
+        build_backbone("resnet34", "random")
