@@ -50,9 +50,9 @@ def stage_files(stage, *names):
     """Input function: files of ``stage``, from the experiment that owns it."""
 
     def files(wildcards):
-        owner = EXPERIMENTS.owner(wildcards.experiment, stage)
-        folder = f"results/{DATASET}/{owner}/seed{wildcards.seed}/{stage}"
-        return [f"{folder}/{name}" for name in names]
+        return [
+            result(wildcards.experiment, wildcards.seed, stage, name) for name in names
+        ]
 
     return files
 

@@ -1,11 +1,6 @@
 # Specifications of tables, figures and the report: which result files they read. No rule.
 import json
 
-STAGE_COLUMNS = {
-    stage: ("scored.h5" if stage != "predictions" else "predictions.h5")
-    for stage in ("maps", "pseudo_labels", "refined_labels", "predictions")
-}
-
 
 def scores_of(row, stage):
     """Whether a row has scores of its own in a stage: one trained on masks has only predictions."""
@@ -50,9 +45,9 @@ def planned_owners():
     """Stage -> experiments under whose names the tables make it run, in their order."""
     owners = {}
     for spec in CONFIGURATION.tables.values():
-        for row in filter(EXPERIMENTS.names.__contains__, spec["rows"]):
-            for column in spec["columns"]:
-                scored = column.partition(".")[0]
+        for row in spec["rows"]:
+            stages = {column.partition(".")[0] for column in spec["columns"]}
+            for scored in (stage for stage in stages if scores_of(row, stage)):
                 for stage in all_upstream(scored, EXPERIMENTS.settings[row]):
                     owners.setdefault(stage, set()).add(EXPERIMENTS.owner(row, stage))
     return {
@@ -98,8 +93,8 @@ def panels_spec():
         file = result(name, seed, "maps", "scored.h5")
         columns.append({"title": f"{title} ({name})", "kind": "maps", "file": file})
     labels = CONFIGURATION.panels.get("labels")
-    for stage in list(STAGE_COLUMNS)[1:] if labels else []:
-        file = result(labels, seed, stage, STAGE_COLUMNS[stage])
+    for stage in SCORED_LABELS if labels else []:
+        file = result(labels, seed, stage, SCORED_LABELS[stage][0])
         title = stage.replace("_", " ").removesuffix("s")
         columns.append({"title": f"{title} ({labels})", "kind": "labels", "file": file})
     columns.append({"title": "ground truth", "kind": "ground_truth"})
