@@ -57,10 +57,11 @@ EMBLEM_COLOURS = {  # `plain` has no emblem
     "checker": (0.10, 0.15, 1.00),
 }
 EMBLEM_JITTER = 0.06
-EDGE_SHADE = 0.55  # darkening along an object's outline
+EDGE_SHADE = 0.85  # darkening along an object's outline
+EDGE_WIDTH = 3.0  # pixels
 LIGHT = (0.75, 1.15)  # brightness of the image
 SLOPE = 0.2  # brightness from one side to the other
-NOISE = 0.03
+NOISE = 0.02
 TRIES = 60
 MARGIN = 0.15  # of the image, in which no object has its centre
 
@@ -216,7 +217,7 @@ def paint_figure(
         sign = np.clip(np.array(EMBLEM_COLOURS[name]) + jitter, 0, 1)
         where = emblem(name, figure.along, figure.across)
         ground = blend(ground, sign, EMBLEM_OPACITY * where)
-    rim = np.clip(1 + figure.outline / 2, 0, 1)  # the last two pixels inside
+    rim = np.clip(EDGE_WIDTH + figure.outline, 0, 1)
     ground = ground * (1 - EDGE_SHADE * rim[..., None])
     return blend(image, ground, np.clip(0.5 - figure.outline, 0, 1))
 
