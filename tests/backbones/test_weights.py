@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from protoseg.backbones.backbone import MobileNetV2
+from protoseg.backbones.mobilenet import MobileNetV2
 from protoseg.backbones.transfer import classifier_backbone
 from protoseg.backbones.weights import (
     WeightsError,

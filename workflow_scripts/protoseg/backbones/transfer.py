@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from protoseg.backbones.backbone import Backbone
+from protoseg.backbones.base import Backbone
 from protoseg.backbones.weights import load_checked
 from protoseg.errors import InputError
 from protoseg.training.checkpoint import load_weights

@@ -1,7 +1,7 @@
 """Initial weights of a backbone: a local file, torchvision's download, or random by name.
 
-In: a backbone in torchvision's key names and the setting ``weights``. Out: the same, loaded.
-Every key of the backbone must be in the file and the file may hold nothing else but torchvision's
+In: a backbone in the key names of its published weights, and the setting ``weights``. Out: the
+same, loaded. Every key of the backbone must be in the file and the file may hold nothing else but a
 classification head, so a wrong file never trains silently.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from protoseg.errors import InputError
 
-HEAD_PREFIXES = ("fc.", "classifier.")  # torchvision's ImageNet heads, which no stage here uses
+HEAD_PREFIXES = ("fc.", "classifier.")  # ImageNet heads, which no stage here uses
 
 
 class WeightsError(InputError):
