@@ -5,6 +5,7 @@ rule evaluate_maps:
     input:
         INDEX_FILES,
         script=script("evaluate_maps"),
+        settings=f"{RUN}/maps/settings.json",
         maps=f"{RUN}/maps/scored.h5",
     output:
         f"{RUN}/maps/metrics.json",
@@ -21,8 +22,8 @@ rule evaluate_maps:
     message:
         "score the maps of {wildcards.experiment}, seed {wildcards.seed}"
     shell:
-        "exec python {input.script} --index {params.index} --list {params.list:q}"
-        " --maps {input.maps} --output {output} 2> {log}"
+        "exec python {input.script} --settings {input.settings} --index {params.index}"
+        " --list {params.list:q} --maps {input.maps} --output {output} 2> {log}"
 
 
 rule evaluate_labels:

@@ -76,6 +76,19 @@ def test_maps_with_a_background_map_are_read_by_argmax(index: DatasetIndex, tmp_
     assert found["sweep"]["miou"][low] == pytest.approx(100 * (0 + 3 / 7) / 2)
 
 
+def test_factor_of_the_background_map(index: DatasetIndex, tmp_path: Path) -> None:
+    winner = np.array(PREDICTION)
+    foreground = np.where(winner == 2, 1.0, 0.7).astype(np.float32)
+    reader = maps_reader(tmp_path, [np.full(8, 1.0, np.float32), foreground], [0, 2])
+    assert evaluate_maps(index, ["a"], "train", reader)["iou"][2] == 0  # ties are background
+    found = evaluate_maps(index, ["a"], "train", reader, 0.8)
+    assert found["reading"] == "estimated background times 0.8"
+    assert found["iou"] == [pytest.approx(60.0), None, pytest.approx(50.0), None]
+    assert evaluate_maps(index, ["a"], "train", reader, 0.6)["iou"][0] == 0  # 0.6 < 0.7
+    sweeps = [evaluate_maps(index, ["a"], "train", reader, f)["sweep"] for f in (0.8, 1.0)]
+    assert sweeps[0] == sweeps[1]
+
+
 def test_maps_without_one_are_read_at_the_best_threshold(
     index: DatasetIndex, tmp_path: Path
 ) -> None:

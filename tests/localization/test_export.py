@@ -28,6 +28,7 @@ from protoseg.storage import ScaleMaps
 CPU = torch.device("cpu")
 CAM = ClassifierSettings()
 SIPE = ClassifierSettings(method="sipe")
+AE_SIPE = replace(SIPE, refinement=("pamr", "prototypes"))
 MAPS = MapsSettings(scales=(1.0, 0.5, 1.5))
 
 
@@ -47,7 +48,12 @@ def maps_of(
 
 
 @pytest.mark.parametrize(
-    ("classifier", "kept"), [(CAM, {1: [2], 3: [1]}), (SIPE, {1: [0, 2], 3: [0, 1]})]
+    ("classifier", "kept"),
+    [
+        (CAM, {1: [2], 3: [1]}),
+        (SIPE, {1: [0, 2], 3: [0, 1]}),
+        (AE_SIPE, {1: [0, 2], 3: [0, 1]}),
+    ],
 )
 def test_maps_of_present_classes_at_the_size_of_the_image(
     tmp_path: Path,
@@ -69,7 +75,7 @@ def test_maps_of_present_classes_at_the_size_of_the_image(
         assert len(maps.scales) == 3
 
 
-@pytest.mark.parametrize("classifier", [CAM, SIPE])
+@pytest.mark.parametrize("classifier", [CAM, SIPE, AE_SIPE])
 def test_mirrored_image_gives_mirrored_maps(
     network: LocalizationNetwork, classifier: ClassifierSettings
 ) -> None:
@@ -88,6 +94,18 @@ def test_image_without_labels_has_no_cam(network: LocalizationNetwork, tmp_path:
     found = maps_of_image(features, torch.zeros(3), (image.height, image.width), CAM, MAPS)
     assert found.scales[0].shape[0] == 0
     assert found.classes.tolist() == []
+
+
+def test_features_come_with_the_image_that_is_not_mirrored(
+    network: LocalizationNetwork, tmp_path: Path
+) -> None:
+    image = read_image(small_index(tmp_path, 1)["image0"].image)
+    for scale, (features, pixels) in zip(
+        (1.0, 2.0), features_per_scale(network, image, (1.0, 2.0), "float32", CPU), strict=True
+    ):
+        size = (round(image.height * scale), round(image.width * scale))
+        assert torch.equal(pixels[0], image_and_mirror(image, size)[0])
+        assert len(features.logits) == 1
 
 
 def test_image_and_mirror() -> None:

@@ -1,4 +1,4 @@
-"""Maps from features: masks of labels, ablations, and the merge of an image with its mirror."""
+"""Maps from features: masks of labels, ablations, refinement, and the merge with the mirror."""
 
 from __future__ import annotations
 
@@ -9,13 +9,22 @@ import torch
 from torch import Tensor
 
 from protoseg.localization.cam import class_activation_maps, foreground_cam
-from protoseg.localization.method import localization_maps, merge_mirror, prototype_cam
+from protoseg.localization.losses import consistency_loss
+from protoseg.localization.method import (
+    localization_maps,
+    merge_mirror,
+    prototype_cam,
+    refined_prototype_cam,
+    training_losses,
+)
 from protoseg.localization.network import Features
 from protoseg.localization.prototypes import prototype_maps, seed_prototypes
+from protoseg.localization.refinement import normalize_maps, refine_maps
 from protoseg.localization.seeds import one_hot_argmax, structure_similarity, threshold_seeds
 from protoseg.settings.schema import ClassifierSettings, MapsSettings
 
 SIPE, MAPS = ClassifierSettings(method="sipe"), MapsSettings()
+AE_SIPE = replace(SIPE, refinement=("pamr", "prototypes"))
 
 
 def features_of(batch: int = 1) -> Features:
@@ -31,10 +40,11 @@ def maps_of(
     settings: MapsSettings = MAPS,
     source: str = "prototypes",
 ) -> Tensor:
-    return localization_maps(features_of(), label, classifier, settings, source)
+    return localization_maps(features_of(), label, classifier, settings, source, IMAGES[:1])
 
 
 LABEL = torch.tensor([1.0, 0.0, 1.0])
+IMAGES = torch.randn(2, 3, 64, 80, generator=torch.Generator().manual_seed(0))
 
 
 def test_source_cam_is_the_foreground_cam() -> None:
@@ -120,6 +130,48 @@ def test_batch_equals_single_images() -> None:
 
     singles = [maps(slice(i, i + 1)) for i in range(3)]
     torch.testing.assert_close(maps(slice(0, 3)), torch.cat(singles))
+
+
+def test_refined_maps_step_by_step() -> None:
+    features = features_of()
+    assert features.hierarchical is not None
+    first = maps_of(LABEL)[None]
+    steps = {"steps": AE_SIPE.refinement, "kernel": "gaussian", "dilations": (1, 2)}
+    expected = refine_maps(first, features.hierarchical, IMAGES[:1], **steps)  # type: ignore[arg-type]
+    changed = replace(AE_SIPE, pamr_kernel="gaussian", pamr_dilations=(1, 2))
+    torch.testing.assert_close(maps_of(LABEL, changed), expected[0])
+    assert not torch.allclose(maps_of(LABEL, AE_SIPE), expected[0])
+
+
+@pytest.mark.parametrize("classifier", [SIPE, AE_SIPE], ids=["sipe", "ae_sipe"])
+@pytest.mark.parametrize("rule", ["maximum", "min_max"])
+def test_scales_are_normalised_where_asked(classifier: ClassifierSettings, rule: str) -> None:
+    classifier = replace(classifier, refinement_normalization=rule)
+    raw = maps_of(LABEL, classifier)
+    found = maps_of(LABEL, classifier, replace(MAPS, normalize_scales=True))
+    torch.testing.assert_close(found, normalize_maps(raw, rule))
+    assert not torch.allclose(found, raw)
+
+
+@pytest.mark.parametrize("rule", ["maximum", "min_max"])
+def test_consistency_reads_the_refined_and_normalised_maps(rule: str) -> None:
+    features, label = features_of(2), torch.tensor([[1.0, 0, 1], [0, 1, 0]])
+    settings = replace(AE_SIPE, refinement_normalization=rule)
+    box = torch.tensor([[0, 64, 0, 80]]).repeat(2, 1)
+    losses = training_losses(features, label, box, (64, 80), settings, IMAGES)
+    keep = torch.cat([torch.ones(2, 1), label], 1)[:, :, None, None]
+    cam = class_activation_maps(features.logits) * keep
+    maps = refined_prototype_cam(cam, features, keep, settings, settings, IMAGES)
+    expected = consistency_loss(cam, normalize_maps(maps, rule))
+    torch.testing.assert_close(losses["consistency"], expected)
+
+
+def test_without_refinement_images_are_not_read() -> None:
+    features = features_of()
+    found = localization_maps(features, LABEL, SIPE, MAPS, "prototypes")
+    assert torch.equal(found, maps_of(LABEL))
+    with pytest.raises(ValueError, match="the step pamr refines maps over their images"):
+        localization_maps(features, LABEL, AE_SIPE, MAPS, "prototypes")
 
 
 def test_merge_turns_the_mirror_back() -> None:

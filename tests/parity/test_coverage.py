@@ -10,6 +10,8 @@ from conftest import GOLDEN
 
 TOPICS = (
     "sipe",
+    "ae_sipe",
+    "pamr",
     "features",
     "irn_paths",
     "irn_affinity",

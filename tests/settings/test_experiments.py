@@ -151,6 +151,14 @@ def test_circles_of_bases_end() -> None:
     ("changes", "expected"),
     [
         ({"maps": {"source": "prototypes"}}, "maps.source: prototypes need side branches"),
+        (
+            {"classifier": {"refinement": ["pamr", "prototypes"]}},
+            "classifier.refinement: the steps refine the IS-CAM of method sipe",
+        ),
+        (
+            {"classifier": {"method": "sipe", "refinement": ["prototypes", "pamr"]}},
+            "classifier.refinement: the last step is pamr, which carries no gradient",
+        ),
         ({"affinity": {"weights": "classifier", "backbone": "resnet101"}}, "affinity.weights"),
         ({"segmenter": {"weights": "classifier"}}, "segmenter.weights"),
         ({"classifier": {"long_side": [640, 320]}}, "classifier.long_side: 640 is above 320"),
@@ -161,6 +169,17 @@ def test_impossible_combinations_are_told_once(changes: dict[str, Any], expected
     problems = problems_of({"x": changes, "y": {"base": "x", "predictions": {"flip": True}}})
     assert len(problems) == 1
     assert problems[0].startswith(f"experiments.x.{expected}")
+
+
+def test_orders_of_refinement_are_a_sweep() -> None:
+    orders = [["prototypes"], ["pamr", "prototypes"], ["prototypes", "pamr", "prototypes"]]
+    sipe = {"classifier": {"method": "sipe"}, "sweep": {"classifier.refinement": orders}}
+    found = experiments_of({"sipe": sipe})
+    assert found.settings["sipe"]["classifier"]["refinement"] == []
+    assert [found.settings[name]["classifier"]["refinement"] for name in found.names[1:]] == orders
+    assert problems_of({"x": {"classifier": {"method": "sipe", "refinement": ["crf"]}}}) == [
+        "experiments.x.classifier.refinement.0: 'crf' is not one of ['pamr', 'prototypes']"
+    ]
 
 
 @pytest.mark.parametrize(

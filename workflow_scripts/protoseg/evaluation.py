@@ -53,30 +53,25 @@ def evaluate_labels(
 
 
 def evaluate_maps(
-    index: DatasetIndex, ids: Sequence[str], list_name: str, reader: ResultReader
+    index: DatasetIndex,
+    ids: Sequence[str],
+    list_name: str,
+    reader: ResultReader,
+    background_factor: float = 1.0,
 ) -> dict[str, Any]:
     """Scores of localization maps, in one pass.
 
-    Maps with a background map are read by argmax. The others need a background score: the best one
-    on these very masks, IRN's convention for the CAM baseline. Both kinds report that sweep.
+    Maps with a background map are read by argmax, the background map times ``background_factor``
+    (AE-SIPE's 0.8). The others need a background score: the best one on these very masks, IRN's
+    convention for the CAM baseline. Both kinds report that sweep.
     """
     reader.check_ids(ids, list_name)
-    classes = len(index.classes) + 1
-    confusion, sweep = Confusion(classes), ThresholdSweep(classes, THRESHOLDS)
-    estimated = False
-    for image_id in ids:
-        mask, stored = index.read_mask(image_id), reader.maps(image_id)
-        maps = fused_maps(stored)
-        first = int(has_background_map(stored.classes))
-        sweep.update(mask, maps[first:], stored.classes[first:])
-        if first:
-            estimated = True
-            winners = argmax_with_background(maps, stored.classes, 1.0)
-            confusion.update(mask, stored.classes.astype(np.uint8)[winners])
+    estimated, sweep = count_maps(index, ids, reader, background_factor)
     threshold, best = sweep.best_threshold()
     scores = sweep_scores(sweep)
-    if estimated:
-        reading, chosen = "estimated background", confusion.compute()
+    if estimated is not None:
+        scaled = "" if background_factor == 1 else f" times {background_factor:g}"
+        reading, chosen = f"estimated background{scaled}", estimated.compute()
     else:
         reading, chosen = f"best threshold {threshold:.2f}", scores[THRESHOLDS.index(threshold)]
     return {
@@ -91,6 +86,25 @@ def evaluate_maps(
             "miou": [percent(float(score.mean_iou)) for score in scores],
         },
     }
+
+
+def count_maps(
+    index: DatasetIndex, ids: Sequence[str], reader: ResultReader, background_factor: float
+) -> tuple[Confusion | None, ThresholdSweep]:
+    """Counts of the argmax, None where no image has a background map, and of the sweep."""
+    classes = len(index.classes) + 1
+    confusion, sweep = Confusion(classes), ThresholdSweep(classes, THRESHOLDS)
+    estimated = False
+    for image_id in ids:
+        mask, stored = index.read_mask(image_id), reader.maps(image_id)
+        maps = fused_maps(stored)
+        first = int(has_background_map(stored.classes))
+        sweep.update(mask, maps[first:], stored.classes[first:])
+        if first:
+            estimated = True
+            winners = argmax_with_background(maps, stored.classes, background_factor)
+            confusion.update(mask, stored.classes.astype(np.uint8)[winners])
+    return confusion if estimated else None, sweep
 
 
 def sweep_scores(sweep: ThresholdSweep) -> list[Scores]:

@@ -34,7 +34,10 @@ def sweep_background_factor(
     factors: Sequence[float],
     device: torch.device,
 ) -> pd.DataFrame:
-    """mIoU in percent (columns `background_factor`, `miou`) of prototype maps at each factor."""
+    """mIoU in percent (columns `background_factor`, `miou`) of prototype maps at each factor.
+
+    The factor of the seeds is swept; the one of the reading is the settings' own.
+    """
     variants = [
         replace(settings, source="prototypes", background_factor=factor) for factor in factors
     ]
@@ -47,7 +50,9 @@ def sweep_background_factor(
         label = torch.from_numpy(index.label_vector(image_id))
         for variant, confusion in zip(variants, confusions, strict=True):
             maps = maps_of_image(features, label, record.size, classifier, variant)
-            winners = argmax_with_background(fused_maps(maps), maps.classes, 1.0)
+            winners = argmax_with_background(
+                fused_maps(maps), maps.classes, settings.evaluation_background_factor
+            )
             confusion.update(mask, maps.classes.astype(np.uint8)[winners])
     rates = [100.0 * confusion.compute().mean_iou for confusion in confusions]
     return pd.DataFrame({"background_factor": list(factors), "miou": rates})

@@ -1,12 +1,14 @@
 """Export of localization maps: trained network + images -> maps per scale (stage `export_maps`).
 
 Every image and its mirror are one batch of two; their raw logits and features are summed, the
-mirror flipped back, before ReLU and normalisation. Source: the published code of SIPE.
+mirror flipped back, before ReLU and normalisation. Refinement sees the image without its mirror.
+Source: the published code of SIPE and AE-SIPE.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +25,16 @@ from protoseg.storage import ScaleMaps
 from protoseg.training.precision import autocast
 
 
+class ScaleFeatures(NamedTuple):
+    """One image at one scale.
+
+    features: B = 1, the mirror's added. image: [1, 3, H, W], the network's input, not mirrored.
+    """
+
+    features: Features
+    image: Tensor
+
+
 def image_and_mirror(image: Image.Image, size: tuple[int, int]) -> Tensor:
     """The image at ``size`` (H, W) (bicubic) and its mirror, [2, 3, H, W], normalised."""
     resized = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
@@ -37,7 +49,7 @@ def features_per_scale(
     scales: Sequence[float],
     precision: str,
     device: torch.device,
-) -> list[Features]:
+) -> list[ScaleFeatures]:
     """Features of one image at each scale, its mirror's added."""
     found = []
     for scale in scales:
@@ -45,7 +57,7 @@ def features_per_scale(
         pair = image_and_mirror(image, size).to(device, memory_format=torch.channels_last)
         with autocast(device, precision):
             features = network(pair)
-        found.append(merge_mirror(features))
+        found.append(ScaleFeatures(merge_mirror(features), pair[:1]))
     return found
 
 
@@ -58,7 +70,7 @@ def maps_source(classifier: ClassifierSettings, settings: MapsSettings) -> str:
 
 @torch.inference_mode()
 def maps_of_image(
-    features: Sequence[Features],
+    features: Sequence[ScaleFeatures],
     label: Tensor,
     size: tuple[int, int],
     classifier: ClassifierSettings,
@@ -67,15 +79,17 @@ def maps_of_image(
     """Maps of the present classes (and the background, for prototypes) at every scale.
 
     Args:
-        features: per scale, B = 1. label: [K] image-level labels, 0 or 1. size: image (H, W).
+        features: per scale. label: [K] image-level labels, 0 or 1. size: image (H, W).
     """
     present = torch.nonzero(label).flatten()
     source = maps_source(classifier, settings)
     with_background = source == "prototypes"
     kept = torch.cat([present.new_zeros(1), present + 1]) if with_background else present
     scales = []
-    for feature in features:
-        maps = localization_maps(feature, label.to(feature.logits), classifier, settings, source)
+    for feature, image in features:
+        maps = localization_maps(
+            feature, label.to(feature.logits), classifier, settings, source, image
+        )
         scales.append(maps[kept.to(maps.device)].cpu().numpy())
     classes = kept.numpy() if with_background else present.numpy() + 1
     return ScaleMaps(tuple(scales), classes, size)

@@ -81,7 +81,7 @@ def train_classifier(
             stages = network.backbone(images)  # type: ignore[operator]
             features = network.heads(stages)  # type: ignore[operator]
         size = (images.shape[2], images.shape[3])
-        return training_losses(features, batch["label"], batch["valid_box"], size, settings)
+        return training_losses(features, batch["label"], batch["valid_box"], size, settings, images)
 
     fit_settings = FitSettings(
         batch_size=settings.batch_size,

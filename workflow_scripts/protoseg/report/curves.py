@@ -100,7 +100,7 @@ def sweep_curves(title: str, curves: dict[str, list[Path]]) -> Figure:
             mean = draw_band(axes, thresholds, rates, colour, "-")
             best = int(np.nanargmax(mean))
             axes.plot(thresholds[best], mean[best], "o", color=colour, markersize=6)
-        if all(seed["reading"] == "estimated background" for seed in metrics):
+        if all(seed["reading"].startswith("estimated background") for seed in metrics):
             level = float(np.mean([as_number(seed["miou"]) for seed in metrics]))
             axes.axhline(level, color=colour, linestyle="--", linewidth=1.3)
             estimated = True

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 
 from protoseg.settings.fields import setting
 
-BACKBONE_NAMES = ["resnet18", "resnet50", "resnet101", "mobilenet_v2"]
+BACKBONE_NAMES = [
+    "resnet18",
+    "resnet50",
+    "resnet101",
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+    "mobilenet_v2",
+    "xception",
+    "wide_resnet38",
+]
 PRECISIONS = ["float32", "bfloat16"]
 MOMENTUM_NOTE = (
     "SGD momentum. The published optimisers hand weight decay over in the place of momentum, so "
@@ -132,6 +143,32 @@ class ClassifierSettings:
     )
     consistency: bool = setting(True, "SIPE: general-specific consistency loss (table 4).")
     consistency_weight: float = setting(1.0, "SIPE: its weight (equation 11).", minimum=0)
+    refinement: tuple[str, ...] = setting(
+        [],
+        "Method sipe: steps after the first IS-CAM, in training and at inference, `pamr` and "
+        "`prototypes`, the last one `prototypes`. None is SIPE; `[pamr, prototypes]` is AE-SIPE "
+        "(its table 3).",
+        items={"enum": ["pamr", "prototypes"]},
+    )
+    refinement_normalization: str = setting(
+        "maximum",
+        "AE-SIPE: how its IS-CAM is normalised in the consistency loss, and at inference where "
+        "`maps.normalize_scales` asks for it: `maximum` (code) or `min_max` (paper).",
+        enum=["maximum", "min_max"],
+    )
+    pamr_kernel: str = setting(
+        "absolute",
+        "AE-SIPE: neighbours weigh by the `absolute` difference of colours (code) or by a "
+        "`gaussian` of it (paper).",
+        enum=["absolute", "gaussian"],
+    )
+    pamr_dilations: tuple[int, ...] = setting(
+        [1, 2, 4, 8, 12, 24],
+        "AE-SIPE: distances of PAMR's neighbours, pixels of the quarter-size image.",
+        items={"minimum": 1},
+        minItems=1,
+    )
+    pamr_iterations: int = setting(10, "AE-SIPE: iterations of PAMR.", minimum=1)
 
 
 @dataclass(frozen=True)
@@ -166,6 +203,17 @@ class MapsSettings:
         0.5,
         "SIPE: multiplies the background's similarity at inference (code). The right value grows "
         "with fewer classes: `sweep_background_factor` shows it.",
+        minimum=0,
+    )
+    normalize_scales: bool = setting(
+        False,
+        "Prototypes: normalise the maps of each scale before the sum over scales, by "
+        "`classifier.refinement_normalization`. SIPE's code does not, AE-SIPE's does.",
+    )
+    evaluation_background_factor: float = setting(
+        1.0,
+        "Maps with a background map: its factor where the fused maps are scored. AE-SIPE has 0.8 "
+        "here and in `pseudo_labels.ir_background_factor`.",
         minimum=0,
     )
     precision: str = setting("float32", "Arithmetic of the backbone.", enum=PRECISIONS)

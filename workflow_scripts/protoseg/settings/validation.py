@@ -70,6 +70,7 @@ def impossible_combinations(settings: dict[str, dict[str, Any]]) -> list[str]:
             "maps.source: prototypes need side branches, which method cam does not have; "
             "use method sipe with consistency: false"
         )
+    problems += refinement_problems(classifier)
     for stage in ("affinity", "segmenter"):
         same = settings[stage].get("backbone") == classifier.get("backbone")
         if settings[stage].get("weights") == "classifier" and not same:
@@ -81,4 +82,20 @@ def impossible_combinations(settings: dict[str, dict[str, Any]]) -> list[str]:
         low, high = (*settings[stage].get(key, ()), 0, 0)[:2]
         if isinstance(low, (int, float)) and isinstance(high, (int, float)) and low > high:
             problems.append(f"{stage}.{key}: {low} is above {high}")
+    return problems
+
+
+def refinement_problems(classifier: dict[str, Any]) -> list[str]:
+    """Steps of refinement that have no maps to start from, or teach nothing at the end."""
+    steps, problems = classifier.get("refinement"), []
+    if steps and classifier.get("method") != "sipe":
+        problems.append(
+            "classifier.refinement: the steps refine the IS-CAM of method sipe, which method "
+            f"{classifier.get('method')} does not have; use method sipe or no steps"
+        )
+    if steps and steps[-1] != "prototypes":
+        problems.append(
+            f"classifier.refinement: the last step is {steps[-1]}, which carries no gradient, so "
+            "the consistency loss would not reach the features; end with prototypes"
+        )
     return problems
