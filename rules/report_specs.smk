@@ -87,7 +87,7 @@ def panels_spec():
     for name in CONFIGURATION.panels.get("maps", []):
         title = (
             "CAM"
-            if EXPERIMENTS.settings[name]["classifier"]["method"] == "cam"
+            if EXPERIMENTS.settings[name]["classifier"]["prototypes"] != "image"
             else "IS-CAM"
         )
         file = result(name, seed, "maps", "scored.h5")

@@ -71,7 +71,7 @@ rule background_factors:
             [
                 name
                 for name in EXPERIMENTS.names
-                if EXPERIMENTS.settings[name]["classifier"]["method"] != "cam"
+                if EXPERIMENTS.settings[name]["classifier"]["prototypes"] == "image"
             ],
         ),
 

@@ -11,10 +11,10 @@ from small_set import small_index
 
 from protoseg.backbones import build_backbone
 from protoseg.localization.network import LocalizationNetwork
-from protoseg.settings.schema import ClassifierSettings, MapsSettings
+from protoseg.settings.localization import ClassifierSettings, MapsSettings
 from protoseg.sweep import sweep_background_factor
 
-SIPE = ClassifierSettings(method="sipe")
+SIPE = ClassifierSettings(prototypes="image")
 AE_SIPE = replace(SIPE, refinement=("pamr", "prototypes"))
 FACTORS = (0.0, 2.0, 1000.0)
 

@@ -10,7 +10,7 @@ from protoseg.data.selection import select_ids
 from protoseg.localization.export import export_maps
 from protoseg.localization.train import load_network
 from protoseg.progress import progress
-from protoseg.settings.schema import MapsSettings
+from protoseg.settings.localization import MapsSettings
 from protoseg.settings.stage_file import read_stage_settings
 from protoseg.storage import shard_of, write_results
 from protoseg.training.precision import default_device

@@ -8,7 +8,7 @@ from protoseg.command import IMAGES, Arguments, run
 from protoseg.data.index import read_index
 from protoseg.data.selection import select_ids
 from protoseg.localization.train import load_network
-from protoseg.settings.schema import MapsSettings
+from protoseg.settings.localization import MapsSettings
 from protoseg.settings.stage_file import read_stage_settings, write_atomically
 from protoseg.sweep import sweep_background_factor
 from protoseg.training.precision import default_device

@@ -12,22 +12,25 @@ from PIL import Image
 from small_set import small_index
 
 from protoseg.backbones.backbone import MobileNetV2
-from protoseg.data.images import read_image
+from protoseg.data.images import normalize, read_image
+from protoseg.localization.cam import foreground_cam
+from protoseg.localization.erasing import erase
 from protoseg.localization.export import (
     export_maps,
     features_per_scale,
-    image_and_mirror,
     maps_of_image,
     maps_source,
+    read_with_mirror,
 )
 from protoseg.localization.fusion import fused_maps
 from protoseg.localization.network import LocalizationNetwork
-from protoseg.settings.schema import ClassifierSettings, MapsSettings
+from protoseg.localization.train import build_network
+from protoseg.settings.localization import ClassifierSettings, MapsSettings
 from protoseg.storage import ScaleMaps
 
 CPU = torch.device("cpu")
 CAM = ClassifierSettings()
-SIPE = ClassifierSettings(method="sipe")
+SIPE = ClassifierSettings(prototypes="image")
 AE_SIPE = replace(SIPE, refinement=("pamr", "prototypes"))
 MAPS = MapsSettings(scales=(1.0, 0.5, 1.5))
 
@@ -42,8 +45,8 @@ def network() -> LocalizationNetwork:
 def maps_of(
     network: LocalizationNetwork, image: Image.Image, classifier: ClassifierSettings
 ) -> ScaleMaps:
-    features = features_per_scale(network, image, MAPS.scales, "float32", CPU)
     label = torch.tensor([1.0, 0.0, 1.0])
+    features = features_per_scale(network, image, label, classifier, MAPS, CPU)
     return maps_of_image(features, label, (image.height, image.width), classifier, MAPS)
 
 
@@ -90,8 +93,9 @@ def test_mirrored_image_gives_mirrored_maps(
 
 def test_image_without_labels_has_no_cam(network: LocalizationNetwork, tmp_path: Path) -> None:
     image = read_image(small_index(tmp_path, 1)["image0"].image)
-    features = features_per_scale(network, image, (1.0,), "float32", CPU)
-    found = maps_of_image(features, torch.zeros(3), (image.height, image.width), CAM, MAPS)
+    label = torch.zeros(3)
+    features = features_per_scale(network, image, label, CAM, MAPS, CPU)
+    found = maps_of_image(features, label, (image.height, image.width), CAM, MAPS)
     assert found.scales[0].shape[0] == 0
     assert found.classes.tolist() == []
 
@@ -100,19 +104,27 @@ def test_features_come_with_the_image_that_is_not_mirrored(
     network: LocalizationNetwork, tmp_path: Path
 ) -> None:
     image = read_image(small_index(tmp_path, 1)["image0"].image)
-    for scale, (features, pixels) in zip(
-        (1.0, 2.0), features_per_scale(network, image, (1.0, 2.0), "float32", CPU), strict=True
-    ):
-        size = (round(image.height * scale), round(image.width * scale))
-        assert torch.equal(pixels[0], image_and_mirror(image, size)[0])
+    found = features_per_scale(network, image, torch.ones(3), CAM, MAPS, CPU)
+    for scale, (features, pixels) in zip(MAPS.scales, found, strict=True):
+        size = (round(image.width * scale), round(image.height * scale))
+        plain = normalize(np.asarray(image.resize(size, Image.Resampling.BICUBIC)))
+        assert torch.equal(pixels[0], plain)
         assert len(features.logits) == 1
 
 
-def test_image_and_mirror() -> None:
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8))
-    pair = image_and_mirror(image, (3, 5))
-    assert pair.shape == (2, 3, 3, 5)
-    assert torch.equal(pair[1], pair[0].flip(-1))
+def test_further_regions_see_the_image_without_what_was_found() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    image, label = Image.fromarray(noise), torch.tensor([1.0, 0, 1])
+    settings = replace(SIPE, backbone="resnet18", regions=2, region_threshold=0.9)
+    torch.manual_seed(0)
+    network = build_network(settings, 3, "random").eval()
+    (found,) = features_per_scale(network, image, label, settings, MapsSettings(scales=(1.0,)), CPU)
+    pixels, cam = found.image, foreground_cam(found.features.logits)
+    rest = erase(pixels, [cam], label[None], 0.9)
+    assert 0 < (rest == 0).all(1).float().mean() < 1
+    (second,) = found.features.further
+    expected = read_with_mirror(network.further[0], rest)  # type: ignore[arg-type]
+    torch.testing.assert_close(second.logits, expected.logits)
 
 
 def test_source_follows_the_method_unless_set() -> None:

@@ -21,9 +21,9 @@ from protoseg.localization.network import Features
 from protoseg.localization.prototypes import prototype_maps, seed_prototypes
 from protoseg.localization.refinement import normalize_maps, refine_maps
 from protoseg.localization.seeds import one_hot_argmax, structure_similarity, threshold_seeds
-from protoseg.settings.schema import ClassifierSettings, MapsSettings
+from protoseg.settings.localization import ClassifierSettings, MapsSettings
 
-SIPE, MAPS = ClassifierSettings(method="sipe"), MapsSettings()
+SIPE, MAPS = ClassifierSettings(prototypes="image"), MapsSettings()
 AE_SIPE = replace(SIPE, refinement=("pamr", "prototypes"))
 
 
@@ -161,7 +161,7 @@ def test_consistency_reads_the_refined_and_normalised_maps(rule: str) -> None:
     losses = training_losses(features, label, box, (64, 80), settings, IMAGES)
     keep = torch.cat([torch.ones(2, 1), label], 1)[:, :, None, None]
     cam = class_activation_maps(features.logits) * keep
-    maps = refined_prototype_cam(cam, features, keep, settings, settings, IMAGES)
+    maps = refined_prototype_cam([cam], features, keep, settings, settings, IMAGES)
     expected = consistency_loss(cam, normalize_maps(maps, rule))
     torch.testing.assert_close(losses["consistency"], expected)
 
@@ -176,9 +176,11 @@ def test_without_refinement_images_are_not_read() -> None:
 
 def test_merge_turns_the_mirror_back() -> None:
     image = features_of()
-    pair = Features(*(torch.cat([f, f.flip(-1)]) for f in image if f is not None))
-    for found, expected in zip(merge_mirror(pair), image, strict=True):
-        assert found is not None
-        assert expected is not None
-        torch.testing.assert_close(found, 2 * expected)
+    plain = [image.logits, image.semantic, image.by_name("hierarchical")]
+    logits, semantic, hierarchical = (torch.cat([one, one.flip(-1)]) for one in plain)
+    pair = Features(logits, semantic, hierarchical)
+    merged = merge_mirror(pair)
+    found = [merged.logits, merged.semantic, merged.by_name("hierarchical")]
+    for feature, expected in zip(found, plain, strict=True):
+        torch.testing.assert_close(feature, 2 * expected)
     assert merge_mirror(pair._replace(hierarchical=None)).hierarchical is None

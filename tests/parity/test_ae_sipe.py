@@ -40,10 +40,10 @@ from protoseg.localization.pamr import pamr
 from protoseg.localization.prototypes import prototype_maps, seed_prototypes
 from protoseg.localization.refinement import normalize_maps, quarter_image, refine_maps
 from protoseg.localization.seeds import make_seeds, one_hot_argmax, structure_similarity
-from protoseg.settings.schema import ClassifierSettings, MapsSettings
+from protoseg.settings.localization import ClassifierSettings, MapsSettings
 
 AE_SIPE = ClassifierSettings(
-    method="sipe", structure_feature="hierarchical", refinement=("pamr", "prototypes")
+    prototypes="image", structure_feature="hierarchical", refinement=("pamr", "prototypes")
 )
 MAPS = MapsSettings(normalize_scales=True)
 TRAIN = golden_files("ae_sipe", "*_train.npz")
@@ -118,7 +118,7 @@ def test_training_forward(file: Path) -> None:
     first = assert_first_maps(similarity.detach(), keep, feature, expected)
     images = images_of(case)
     assert_refinement(first, feature, images, expected)
-    last = refined_prototype_cam(cam * keep, features, keep, AE_SIPE, AE_SIPE, images)
+    last = refined_prototype_cam([cam * keep], features, keep, AE_SIPE, AE_SIPE, images)
     normalized = normalize_maps(last, AE_SIPE.refinement_normalization)
     close(normalized, expected["is_cam"])
     close(normalize_by_maximum(normalized), expected["is_cam_norm"])
@@ -213,7 +213,7 @@ def test_validation(file: Path) -> None:
     first = prototype_maps(feature, seed_prototypes(feature, seeds))
     refined = one_hot_argmax(refine_maps(first, feature, images, ("pamr",)))
     close(summed_prototypes(feature, refined), expected["prototypes"])
-    maps = refined_prototype_cam(cam, features, keep, AE_SIPE, AE_SIPE, images)
+    maps = refined_prototype_cam([cam], features, keep, AE_SIPE, AE_SIPE, images)
     normalized = normalize_maps(maps, "maximum")
     close(normalized, expected["is_cam"])
     prediction = fuse_scales([normalized[0]], image_size(case)).argmax(0)

@@ -64,7 +64,11 @@ def spec(tmp_path: Path) -> dict[str, Any]:
         },
         "experiments": {
             "cam": {},
-            "sipe": {"base": "cam", "title": "SIPE", "classifier": {"method": "sipe", "gsc": True}},
+            "sipe": {
+                "base": "cam",
+                "title": "SIPE",
+                "classifier": {"prototypes": "image", "gsc": True},
+            },
         },
     }
 
@@ -99,7 +103,12 @@ def test_text_is_escaped_and_tables_are_not(spec: dict[str, Any]) -> None:
 def test_experiments_show_what_differs(spec: dict[str, Any]) -> None:
     words = Page(render_report(spec, "")).words
     at = words.index("sipe")
-    assert words[at : at + 4] == ["sipe", "cam", "classifier.method: sipe", "classifier.gsc: true"]
+    assert words[at : at + 4] == [
+        "sipe",
+        "cam",
+        "classifier.prototypes: image",
+        "classifier.gsc: true",
+    ]
     assert words[words.index("cam") + 2] == "nothing"
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from protoseg.settings.experiments import Experiments, all_upstream, read_experiments
-from protoseg.settings.schema import STAGES, ClassifierSettings
+from protoseg.settings.localization import ClassifierSettings
+from protoseg.settings.schema import STAGES
 
 
 def experiments_of(experiments: dict[str, Any], **rest: Any) -> Experiments:
@@ -65,7 +66,7 @@ def test_ground_truth_segmenter_needs_nothing_before_it() -> None:
     found = experiments_of(
         {
             "full": full,
-            "other_maps": {"base": "full", "classifier": {"method": "sipe"}},
+            "other_maps": {"base": "full", "classifier": {"prototypes": "image"}},
         }
     )
     assert all_upstream("predictions", found.settings["full"]) == {"segmenter", "predictions"}
@@ -76,7 +77,7 @@ def test_ground_truth_segmenter_needs_nothing_before_it() -> None:
 def test_weights_of_the_classifier_are_upstream() -> None:
     full = {"segmenter": {"labels": "ground_truth", "weights": "classifier"}}
     found = experiments_of(
-        {"full": full, "sipe": {"base": "full", "classifier": {"method": "sipe"}}},
+        {"full": full, "sipe": {"base": "full", "classifier": {"prototypes": "image"}}},
         defaults={"segmenter": {"backbone": "resnet50"}},
     )
     assert all_upstream("segmenter", found.settings["full"]) == {"segmenter", "classifier"}
@@ -93,7 +94,7 @@ def test_sweep_makes_every_combination() -> None:
     found = experiments_of(
         {
             "s": {
-                "classifier": {"method": "sipe"},
+                "classifier": {"prototypes": "image"},
                 "sweep": {"maps.background_factor": [0.5, 1.0], "maps.scales": [[1.0], [0.5, 1.0]]},
             }
         }
@@ -102,7 +103,7 @@ def test_sweep_makes_every_combination() -> None:
     assert found.names == ["s", *names]
     last = found.settings[names[-1]]
     assert (last["maps"]["background_factor"], last["maps"]["scales"]) == (1.0, [0.5, 1.0])
-    assert last["classifier"]["method"] == "sipe"
+    assert last["classifier"]["prototypes"] == "image"
     assert found.owner(names[-1], "classifier") == "s"
     assert found.owner(names[0], "maps") == names[0]
 
@@ -111,7 +112,7 @@ def test_every_problem_at_once_with_its_path_and_the_nearest_name() -> None:
     problems = problems_of(
         {
             "cam": {"classifer": {}, "classifier": {"epohcs": 3, "crop": "big"}},
-            "sipe": {"base": "cma", "classifier": {"method": "sip"}},
+            "sipe": {"base": "cma", "classifier": {"prototypes": "imag"}},
             "later": {"base": "sipe", "maps": {"scales": []}},
             "cam2": {"base": "cam"},
         },
@@ -126,7 +127,7 @@ def test_every_problem_at_once_with_its_path_and_the_nearest_name() -> None:
         "experiments.cam.classifier.epohcs: unknown setting; did you mean epochs?",
         "experiments.cam.classifier.crop: 'big' is not of type 'integer'",
         "experiments.sipe.base: 'cma' is not an experiment; did you mean cam?",
-        "experiments.sipe.classifier.method: 'sip' is not one of",
+        "experiments.sipe.classifier.prototypes: 'imag' is not one of",
         "experiments.later.maps.scales: [] should be non-empty",
     ):
         assert sum(problem.startswith(expected) for problem in problems) == 1, (expected, problems)
@@ -153,12 +154,39 @@ def test_circles_of_bases_end() -> None:
         ({"maps": {"source": "prototypes"}}, "maps.source: prototypes need side branches"),
         (
             {"classifier": {"refinement": ["pamr", "prototypes"]}},
-            "classifier.refinement: the steps refine the IS-CAM of method sipe",
+            "classifier.refinement: the steps refine the IS-CAM, which only",
         ),
         (
-            {"classifier": {"method": "sipe", "refinement": ["prototypes", "pamr"]}},
+            {"classifier": {"prototypes": "image", "refinement": ["prototypes", "pamr"]}},
             "classifier.refinement: the last step is pamr, which carries no gradient",
         ),
+        (
+            {"classifier": {"attention": "sfa"}},
+            "classifier.attention: it weighs the features of prototypes",
+        ),
+        (
+            {"classifier": {"prototypes": "pairs", "attention": "self"}},
+            "classifier.attention: self attention reads detached features",
+        ),
+        (
+            {"classifier": {"prototypes": "image", "attention": "sfa", "consistency": False}},
+            "classifier.attention: it learns from the consistency loss alone",
+        ),
+        (
+            {
+                "classifier": {
+                    "prototypes": "image",
+                    "attention": "sfa",
+                    "prototype_feature": "semantic",
+                }
+            },
+            "classifier.attention: it weighs the hierarchical feature",
+        ),
+        (
+            {"classifier": {"prototypes": "pairs", "batch_size": 15}},
+            "classifier.batch_size: 15 images hold no pairs",
+        ),
+        ({"maps": {"source": "prototypes"}, "classifier": {"prototypes": "pairs"}}, "maps.source"),
         ({"affinity": {"weights": "classifier", "backbone": "resnet101"}}, "affinity.weights"),
         ({"segmenter": {"weights": "classifier"}}, "segmenter.weights"),
         ({"classifier": {"long_side": [640, 320]}}, "classifier.long_side: 640 is above 320"),
@@ -173,11 +201,11 @@ def test_impossible_combinations_are_told_once(changes: dict[str, Any], expected
 
 def test_orders_of_refinement_are_a_sweep() -> None:
     orders = [["prototypes"], ["pamr", "prototypes"], ["prototypes", "pamr", "prototypes"]]
-    sipe = {"classifier": {"method": "sipe"}, "sweep": {"classifier.refinement": orders}}
+    sipe = {"classifier": {"prototypes": "image"}, "sweep": {"classifier.refinement": orders}}
     found = experiments_of({"sipe": sipe})
     assert found.settings["sipe"]["classifier"]["refinement"] == []
     assert [found.settings[name]["classifier"]["refinement"] for name in found.names[1:]] == orders
-    assert problems_of({"x": {"classifier": {"method": "sipe", "refinement": ["crf"]}}}) == [
+    assert problems_of({"x": {"classifier": {"prototypes": "image", "refinement": ["crf"]}}}) == [
         "experiments.x.classifier.refinement.0: 'crf' is not one of ['pamr', 'prototypes']"
     ]
 

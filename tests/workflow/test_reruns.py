@@ -37,7 +37,7 @@ CONFIG: dict[str, Any] = {
     "experiments": {
         "cam": {},
         "supervised": {"base": "cam", "segmenter": {"labels": "ground_truth"}},
-        "sipe": {"base": "cam", "classifier": {"method": "sipe"}},
+        "sipe": {"base": "cam", "classifier": {"prototypes": "image"}},
     },
     "tables": {"all": {"rows": ["cam", "supervised"], "columns": COLUMNS}},
 }

@@ -33,7 +33,7 @@ CONFIG: dict[str, Any] = {
     "defaults": {
         "classifier": {
             **NETWORK,
-            "method": "sipe",
+            "prototypes": "image",
             "weights": "random",
             "frozen_stages": 0,
             "batch_norm": "batch",

@@ -22,7 +22,7 @@ from protoseg.localization.network import LocalizationNetwork
 from protoseg.metrics import Confusion
 from protoseg.progress import progress
 from protoseg.pseudo_labels.labels import argmax_with_background
-from protoseg.settings.schema import ClassifierSettings, MapsSettings
+from protoseg.settings.localization import ClassifierSettings, MapsSettings
 
 
 def sweep_background_factor(
@@ -44,10 +44,9 @@ def sweep_background_factor(
     confusions = [Confusion(len(index.classes) + 1) for _ in factors]
     for image_id in progress(ids, len(ids), "images"):
         record, mask = index[image_id], index.read_mask(image_id)
-        features = features_per_scale(
-            network, read_image(record.image), settings.scales, settings.precision, device
-        )
         label = torch.from_numpy(index.label_vector(image_id))
+        image = read_image(record.image)
+        features = features_per_scale(network, image, label, classifier, settings, device)
         for variant, confusion in zip(variants, confusions, strict=True):
             maps = maps_of_image(features, label, record.size, classifier, variant)
             winners = argmax_with_background(

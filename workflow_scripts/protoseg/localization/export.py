@@ -20,7 +20,8 @@ from protoseg.data.index import DatasetIndex
 from protoseg.localization.fusion import scaled_size
 from protoseg.localization.method import localization_maps, merge_mirror
 from protoseg.localization.network import Features, LocalizationNetwork
-from protoseg.settings.schema import ClassifierSettings, MapsSettings
+from protoseg.localization.regions import region_features
+from protoseg.settings.localization import ClassifierSettings, MapsSettings
 from protoseg.storage import ScaleMaps
 from protoseg.training.precision import autocast
 
@@ -35,37 +36,48 @@ class ScaleFeatures(NamedTuple):
     image: Tensor
 
 
-def image_and_mirror(image: Image.Image, size: tuple[int, int]) -> Tensor:
-    """The image at ``size`` (H, W) (bicubic) and its mirror, [2, 3, H, W], normalised."""
-    resized = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
-    tensor = normalize(np.asarray(resized))
-    return torch.stack([tensor, tensor.flip(-1)])
+def read_with_mirror(network: LocalizationNetwork, image: Tensor) -> Features:
+    """Features of one image [1, 3, H, W] and its mirror, flipped back and added: B = 1."""
+    pair = torch.cat([image, image.flip(-1)]).contiguous(memory_format=torch.channels_last)
+    return merge_mirror(network(pair))
 
 
 @torch.inference_mode()
 def features_per_scale(
     network: LocalizationNetwork,
     image: Image.Image,
-    scales: Sequence[float],
-    precision: str,
+    label: Tensor,
+    classifier: ClassifierSettings,
+    settings: MapsSettings,
     device: torch.device,
 ) -> list[ScaleFeatures]:
-    """Features of one image at each scale, its mirror's added."""
+    """Features of one image at each of ``settings.scales``, its mirror's added.
+
+    Args:
+        label: [K] image-level labels, 0 or 1; further regions lose what present classes mark.
+    """
     found = []
-    for scale in scales:
-        size = scaled_size((image.height, image.width), scale)
-        pair = image_and_mirror(image, size).to(device, memory_format=torch.channels_last)
-        with autocast(device, precision):
-            features = network(pair)
-        found.append(ScaleFeatures(merge_mirror(features), pair[:1]))
+    for scale in settings.scales:
+        height, width = scaled_size((image.height, image.width), scale)
+        resized = image.resize((width, height), Image.Resampling.BICUBIC)
+        pixels = normalize(np.asarray(resized))[None].to(device)
+        with autocast(device, settings.precision):
+            features = region_features(
+                network,
+                pixels,
+                label[None].to(pixels),
+                classifier.region_threshold,
+                read_with_mirror,
+            )
+        found.append(ScaleFeatures(features, pixels))
     return found
 
 
 def maps_source(classifier: ClassifierSettings, settings: MapsSettings) -> str:
-    """`cam` or `prototypes`; `auto` follows the method."""
+    """`cam` or `prototypes`; `auto` takes IS-CAM where prototypes are the image's own."""
     if settings.source != "auto":
         return settings.source
-    return "cam" if classifier.method == "cam" else "prototypes"
+    return "prototypes" if classifier.prototypes == "image" else "cam"
 
 
 @torch.inference_mode()
@@ -106,8 +118,7 @@ def export_maps(
     """Maps of every image of ``ids``, in order."""
     for image_id in ids:
         record = index[image_id]
-        features = features_per_scale(
-            network, read_image(record.image), settings.scales, settings.precision, device
-        )
         label = torch.from_numpy(index.label_vector(image_id))
+        image = read_image(record.image)
+        features = features_per_scale(network, image, label, classifier, settings, device)
         yield image_id, maps_of_image(features, label, record.size, classifier, settings)

@@ -1,11 +1,13 @@
-"""The localization methods, composed from their parts: CAM, SIPE and AE-SIPE.
+"""The localization methods, composed from their parts: CAM, SIPE, AE-SIPE, RPC and their union.
 
 `training_losses` turns one batch into named losses; `localization_maps` turns the features of an
 image and its mirror into the maps that are exported. Both take the settings of their stage, so
-that every ablation of SIPE (tables 4 and 5, figure 8) and AE-SIPE (tables 2 and 3) is a setting.
+that every ablation of the papers is a setting. `pair_training` has the losses of RPNet.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -14,8 +16,9 @@ from protoseg.localization.cam import class_activation_maps, foreground_cam, gri
 from protoseg.localization.losses import classification_loss, consistency_loss
 from protoseg.localization.network import Features
 from protoseg.localization.refinement import normalize_maps, refine_maps, seed_maps
+from protoseg.localization.regions import merge_regions
 from protoseg.localization.seeds import make_seeds
-from protoseg.settings.schema import ClassifierSettings, MapsSettings
+from protoseg.settings.localization import ClassifierSettings, MapsSettings
 
 
 def prototype_cam(
@@ -44,37 +47,54 @@ def prototype_cam(
 
 
 def refined_prototype_cam(
-    cam: Tensor,
+    cams: Sequence[Tensor],
     features: Features,
     keep: Tensor,
     settings: ClassifierSettings | MapsSettings,
     classifier: ClassifierSettings,
     images: Tensor | None = None,
 ) -> Tensor:
-    """Last IS-CAM [B, K+1, H, W], not normalised: the first one after ``classifier.refinement``.
+    """Last IS-CAM [B, K+1, H, W], not normalised: each region refined, then merged (RS-CAM).
+
+    Refinement comes first because it carries no gradient to the maps that it starts from: after the
+    merge, the branches of further regions would learn nothing.
 
     Args:
-        cam, features, keep: see `prototype_cam`. settings: seed rule of training or inference.
+        cams: [B, K+1, H, W] of every region of ``features``. keep: see `prototype_cam`.
+        settings: seed rule of training or inference.
         images: [B, 3, H', W'] normalised, the network's input; for the step `pamr` alone.
     """
-    maps = prototype_cam(
-        cam,
-        features,
-        keep,
-        settings,
-        prototype_feature=classifier.prototype_feature,
-        background_prototype=classifier.background_prototype,
-    )
-    return refine_maps(
-        maps,
-        features.by_name(classifier.prototype_feature),
-        images,
-        classifier.refinement,
-        background_prototype=classifier.background_prototype,
-        kernel=classifier.pamr_kernel,
-        dilations=classifier.pamr_dilations,
-        iterations=classifier.pamr_iterations,
-    )
+    regions = []
+    for cam, region in zip(cams, features.regions, strict=True):
+        first = prototype_cam(
+            cam,
+            region,
+            keep,
+            settings,
+            prototype_feature=classifier.prototype_feature,
+            background_prototype=classifier.background_prototype,
+        )
+        refined = refine_maps(
+            first,
+            region.by_name(classifier.prototype_feature),
+            images,
+            classifier.refinement,
+            background_prototype=classifier.background_prototype,
+            kernel=classifier.pamr_kernel,
+            dilations=classifier.pamr_dilations,
+            iterations=classifier.pamr_iterations,
+        )
+        regions.append(refined)
+    return merge_regions(regions, classifier.region_background)
+
+
+def classification_losses(features: Features, label: Tensor) -> dict[str, Tensor]:
+    """`classification`, and of further regions `classification_2`, `classification_3` (L_aug)."""
+    names = ["classification", "classification_2", "classification_3"]
+    return {
+        name: classification_loss(region.logits, label)
+        for name, region in zip(names, features.regions, strict=False)
+    }
 
 
 def training_losses(
@@ -91,15 +111,18 @@ def training_losses(
         label: [B, K] image-level labels, 0 or 1. valid_box: [B, 4], see `cam.grid_validity`.
         images: [B, 3, H, W], the network's input; needed by the refinement step `pamr` alone.
     """
-    losses = {"classification": classification_loss(features.logits, label)}
-    if settings.method == "sipe" and settings.consistency:
+    losses = classification_losses(features, label)
+    if settings.prototypes == "image" and settings.consistency:
         grid = (features.logits.shape[2], features.logits.shape[3])
         keep = grid_validity(label, valid_box, image_size, grid)
-        cam = class_activation_maps(features.logits, settings.background_scale) * keep
-        maps = refined_prototype_cam(cam, features, keep, settings, settings, images)
+        cams = [
+            class_activation_maps(region.logits, settings.background_scale) * keep
+            for region in features.regions
+        ]
+        maps = refined_prototype_cam(cams, features, keep, settings, settings, images)
         if settings.refinement:
             maps = normalize_maps(maps, settings.refinement_normalization)
-        losses["consistency"] = settings.consistency_weight * consistency_loss(cam, maps)
+        losses["consistency"] = settings.consistency_weight * consistency_loss(cams[0], maps)
     return losses | {"total": torch.stack(list(losses.values())).sum()}
 
 
@@ -113,9 +136,10 @@ def localization_maps(
 ) -> Tensor:
     """Maps of one image at one scale, before fusion over scales.
 
-    CAM: [K, h, w], foreground only, each divided by its maximum. Prototypes: IS-CAM [K+1, h, w],
-    background first, raw, or normalised with ``settings.normalize_scales``. ``features`` has B = 1:
-    the image's plus its mirror's, flipped back.
+    CAM: [K, h, w], foreground only, each divided by its maximum, then the maximum over regions.
+    Prototypes: IS-CAM [K+1, h, w], background first, raw, or normalised with
+    ``settings.normalize_scales``. ``features`` has B = 1: the image's plus its mirror's, flipped
+    back.
 
     Args:
         label: [K] image-level labels, 0 or 1; the CAM is not masked by it, the seeds are.
@@ -123,10 +147,10 @@ def localization_maps(
         image: [1, 3, H, W], the network's input; needed by the refinement step `pamr` alone.
     """
     if source == "cam":
-        return foreground_cam(features.logits)[0]
-    cam = class_activation_maps(features.logits, classifier.background_scale)
+        return torch.stack([foreground_cam(r.logits) for r in features.regions]).amax(0)[0]
+    cams = [class_activation_maps(r.logits, classifier.background_scale) for r in features.regions]
     keep = torch.cat([label.new_ones(1), label])[None, :, None, None]
-    maps = refined_prototype_cam(cam, features, keep, settings, classifier, image)
+    maps = refined_prototype_cam(cams, features, keep, settings, classifier, image)
     if settings.normalize_scales:
         maps = normalize_maps(maps, classifier.refinement_normalization)
     return maps[0]

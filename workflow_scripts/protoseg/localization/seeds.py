@@ -1,6 +1,7 @@
 """Seeds: which pixels of the grid stand for which class.
 
-In: a CAM [B, K+1, H, W] (background first) and features. Out: one-hot seeds [B, K+1, H, W].
+In: a CAM [B, K+1, H, W] (background first) and features. Out: seeds [B, K+1, H, W], one-hot but
+for the rule ``soft``.
 Source: SIPE section 3.2, equations 3 to 5; figure 8 for the simpler rules.
 """
 
@@ -58,9 +59,10 @@ def threshold_seeds(cam: Tensor, threshold: float) -> Tensor:
 def make_seeds(
     cam: Tensor, feature: Tensor, rule: str, background_factor: float, threshold: float
 ) -> Tensor:
-    """Seeds by ``rule``: ``structure`` (SIPE), ``argmax`` of the CAM, or ``threshold`` of it.
+    """Seeds by ``rule``: ``structure`` (SIPE), ``argmax`` or ``threshold`` of the CAM, or ``soft``.
 
-    Carries no gradient (equation 5 is a hard assignment). Not masked by labels.
+    Carries no gradient (equation 5 is a hard assignment). Not masked by labels. ``soft`` is the CAM
+    itself: every pixel weighs as much as its score (RPC, equation 6).
     """
     if rule == "structure":
         return one_hot_argmax(structure_similarity(cam, feature, background_factor))
@@ -68,4 +70,6 @@ def make_seeds(
         return one_hot_argmax(cam)
     if rule == "threshold":
         return threshold_seeds(cam, threshold)
-    raise ValueError(f"unknown seed rule {rule!r}; known: structure, argmax, threshold")
+    if rule == "soft":
+        return cam.detach()
+    raise ValueError(f"unknown seed rule {rule!r}; known: structure, argmax, threshold, soft")

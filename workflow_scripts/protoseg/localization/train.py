@@ -12,11 +12,17 @@ from torch import Tensor, nn
 
 from protoseg.backbones import build_backbone
 from protoseg.data.classification import ImageLabelDataset
+from protoseg.data.fraction import draw_fraction
 from protoseg.data.index import DatasetIndex
+from protoseg.data.pairs import PairDataset, flatten_pairs
+from protoseg.localization.attention import build_attention
+from protoseg.localization.cross_image import PairBranch
 from protoseg.localization.method import training_losses
-from protoseg.localization.network import LocalizationNetwork
+from protoseg.localization.network import Features, LocalizationNetwork
+from protoseg.localization.pair_training import pair_losses
+from protoseg.localization.regions import region_features
 from protoseg.settings.fields import from_mapping
-from protoseg.settings.schema import ClassifierSettings
+from protoseg.settings.localization import ClassifierSettings
 from protoseg.training.checkpoint import load_weights
 from protoseg.training.fit import Batch, FitSettings, fit
 from protoseg.training.precision import autocast, default_device, place
@@ -25,15 +31,39 @@ from protoseg.training.precision import autocast, default_device, place
 def build_network(
     settings: ClassifierSettings, num_classes: int, weights: str
 ) -> LocalizationNetwork:
-    """Network of ``settings`` with initial ``weights`` for its backbone."""
+    """Network of ``settings``, one per region, with initial ``weights`` for the backbones."""
+    regions = [build_region(settings, num_classes, weights) for _ in range(settings.regions)]
+    regions[0].further.extend(regions[1:])
+    return regions[0]
+
+
+def build_region(
+    settings: ClassifierSettings, num_classes: int, weights: str
+) -> LocalizationNetwork:
+    """The network of one region."""
     backbone = build_backbone(
         settings.backbone,
         weights,
         frozen_stages=settings.frozen_stages,
         batch_norm=settings.batch_norm,  # type: ignore[arg-type]
     )
-    sides = () if settings.method == "cam" else settings.side_widths
-    return LocalizationNetwork(backbone, num_classes, sides)
+    attention = build_attention(
+        settings.attention,
+        backbone.widths,
+        settings.attention_levels,
+        fusion=settings.attention_fusion,
+    )
+    pairs = None
+    if settings.prototypes == "pairs":
+        pairs = PairBranch(
+            backbone.widths[1:],
+            settings.pair_levels,
+            settings.pair_width,
+            settings.pair_reading,
+            settings.pair_nonlocal,
+        )
+    sides = settings.side_widths if settings.prototypes == "image" else ()
+    return LocalizationNetwork(backbone, num_classes, sides, attention, pairs)
 
 
 def load_network(
@@ -52,12 +82,34 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """SGD groups: trained backbone stages at ``learning_rate``, new layers at their own."""
     common = {"weight_decay": settings.weight_decay, "momentum": settings.momentum}
-    new = [*network.classifier.parameters(), *network.side.parameters()]
-    backbone = list(network.backbone.trainable_parameters())
+    regions: list[LocalizationNetwork] = [network, *network.further]
+    fixed = {id(p) for region in regions for p in region.backbone.parameters()}
+    backbones = [p for region in regions for p in region.backbone.trainable_parameters()]
+    new = [p for p in network.parameters() if id(p) not in fixed]
     return [
-        {"params": backbone, "lr": settings.learning_rate, **common},
+        {"params": backbones, "lr": settings.learning_rate, **common},
         {"params": new, "lr": settings.learning_rate_new, **common},
     ]
+
+
+def batch_losses(
+    network: LocalizationNetwork, batch: Batch, settings: ClassifierSettings
+) -> dict[str, Tensor]:
+    """Named losses of a batch of images, or of pairs of images."""
+    pairs = settings.prototypes == "pairs"
+    if pairs:
+        batch = flatten_pairs(batch)
+    images, label = batch["image"].contiguous(memory_format=torch.channels_last), batch["label"]
+
+    def read(region: LocalizationNetwork, images: Tensor) -> Features:
+        with autocast(images.device, settings.precision):
+            return region.heads(region.backbone(images))
+
+    features = region_features(network, images, label, settings.region_threshold, read)
+    if pairs:
+        return pair_losses(network, features, images, label, settings, read)
+    size = (images.shape[2], images.shape[3])
+    return training_losses(features, label, batch["valid_box"], size, settings, images)
 
 
 def train_classifier(
@@ -74,17 +126,15 @@ def train_classifier(
     torch.manual_seed(seed)  # initial weights of the new layers
     device = default_device()
     network = build_network(settings, len(index.classes), settings.weights)
+    ids = draw_fraction(index, ids, settings.fraction, seed)
+    images = ImageLabelDataset(index, ids, settings, seed)
+    pairs = settings.prototypes == "pairs"
 
     def loss_function(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        images = batch["image"]
-        with autocast(device, settings.precision):
-            stages = network.backbone(images)  # type: ignore[operator]
-            features = network.heads(stages)  # type: ignore[operator]
-        size = (images.shape[2], images.shape[3])
-        return training_losses(features, batch["label"], batch["valid_box"], size, settings, images)
+        return batch_losses(network, batch, settings)  # type: ignore[arg-type]
 
     fit_settings = FitSettings(
-        batch_size=settings.batch_size,
+        batch_size=settings.batch_size // 2 if pairs else settings.batch_size,
         epochs=settings.epochs,
         max_steps=None,
         clip_norm=settings.clip_norm,
@@ -97,7 +147,7 @@ def train_classifier(
         network,
         parameter_groups(network, settings),
         loss_function,
-        ImageLabelDataset(index, ids, settings, seed),
+        PairDataset(images) if pairs else images,
         fit_settings,
         device,
         checkpoint,

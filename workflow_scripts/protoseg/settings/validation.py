@@ -65,11 +65,12 @@ def impossible_combinations(settings: dict[str, dict[str, Any]]) -> list[str]:
     """Settings of one experiment that are valid alone but not together, each with the reason."""
     problems = []
     classifier, maps = settings["classifier"], settings["maps"]
-    if maps.get("source") == "prototypes" and classifier.get("method") == "cam":
+    if maps.get("source") == "prototypes" and classifier.get("prototypes") != "image":
         problems.append(
-            "maps.source: prototypes need side branches, which method cam does not have; "
-            "use method sipe with consistency: false"
+            "maps.source: prototypes need side branches, which only classifier.prototypes: image "
+            "has; use it, with consistency: false if the loss is not wanted"
         )
+    problems += part_problems(classifier)
     problems += refinement_problems(classifier)
     for stage in ("affinity", "segmenter"):
         same = settings[stage].get("backbone") == classifier.get("backbone")
@@ -85,13 +86,44 @@ def impossible_combinations(settings: dict[str, dict[str, Any]]) -> list[str]:
     return problems
 
 
+def part_problems(classifier: dict[str, Any]) -> list[str]:
+    """Parts of the methods that exclude each other, or that nothing would train."""
+    problems = []
+    prototypes, attention = classifier.get("prototypes"), classifier.get("attention")
+    if attention != "none" and prototypes == "none":
+        problems.append(
+            "classifier.attention: it weighs the features of prototypes, and classifier.prototypes "
+            "is none; use image or pairs"
+        )
+    if attention == "self" and prototypes == "pairs":
+        problems.append(
+            "classifier.attention: self attention reads detached features, so the classifier of "
+            "pairs would teach the backbone nothing; use sfa, spatial or pooled"
+        )
+    if attention != "none" and prototypes == "image":
+        if not classifier.get("consistency"):
+            problems.append(
+                "classifier.attention: it learns from the consistency loss alone, which "
+                "consistency: false leaves out"
+            )
+        if classifier.get("prototype_feature") == "semantic":
+            problems.append(
+                "classifier.attention: it weighs the hierarchical feature, which "
+                "prototype_feature: semantic does not read"
+            )
+    batch = classifier.get("batch_size")
+    if prototypes == "pairs" and isinstance(batch, int) and batch % 2:
+        problems.append(f"classifier.batch_size: {batch} images hold no pairs; make it even")
+    return problems
+
+
 def refinement_problems(classifier: dict[str, Any]) -> list[str]:
     """Steps of refinement that have no maps to start from, or teach nothing at the end."""
     steps, problems = classifier.get("refinement"), []
-    if steps and classifier.get("method") != "sipe":
+    if steps and classifier.get("prototypes") != "image":
         problems.append(
-            "classifier.refinement: the steps refine the IS-CAM of method sipe, which method "
-            f"{classifier.get('method')} does not have; use method sipe or no steps"
+            "classifier.refinement: the steps refine the IS-CAM, which only "
+            "classifier.prototypes: image has; use it, or no steps"
         )
     if steps and steps[-1] != "prototypes":
         problems.append(
