@@ -94,9 +94,12 @@ WEIGHTS = {
 
 
 def weights_file(wildcards):
-    """The file to check; torchvision's weights are none."""
+    """The file to check, if it is there: torchvision's weights are none, a missing one fails.
+
+    check_weights says so before any training; a dry run needs neither data nor weights.
+    """
     weights = WEIGHTS[wildcards.weights]
-    return [] if weights == "torchvision" else weights
+    return weights if os.path.isfile(weights) else []
 
 
 def weights_checks(*stages):

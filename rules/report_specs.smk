@@ -1,10 +1,12 @@
 # Specifications of tables, figures and the report: which result files they read. No rule.
 import json
 
+from protoseg.settings.configuration import SCORED_STAGES
+
 
 def scores_of(row, stage):
     """Whether a row has scores of its own in a stage: one trained on masks has only predictions."""
-    if row not in EXPERIMENTS.names:
+    if row not in EXPERIMENTS.names or stage not in SCORED_STAGES:
         return False
     labels = EXPERIMENTS.settings[row]["segmenter"]["labels"]
     return labels != "ground_truth" or stage == "predictions"

@@ -94,6 +94,16 @@ def test_kind_of_maps_decides_which_scores_count(
         assert equal(labels(index, reader, changed(key)), published)
 
 
+@pytest.mark.parametrize("background", [True, False])
+def test_scored_pass_changes_what_is_scored_alone(tmp_path: Path, background: bool) -> None:
+    index = small_index(tmp_path)
+    reader = stored_maps(index, tmp_path, background)
+    published = labels(index, reader)
+    other = labels(index, reader, replace(SETTINGS, scored_pass="background"))
+    assert any((a[1] != b[1]).any() for a, b in zip(published, other, strict=True))
+    assert all(np.array_equal(a[2], b[2]) for a, b in zip(published, other, strict=True))
+
+
 def test_missing_maps_are_told_first(tmp_path: Path) -> None:
     index = small_index(tmp_path)
     reader = stored_maps(index, tmp_path, True)

@@ -91,6 +91,34 @@ def test_passes_equal_separate_crfs(
     np.testing.assert_array_equal(ir_label, np.where(separate[0] > 0, separate[0], undecided))
 
 
+def test_background_pass_may_be_the_scored_one(
+    image: NDArray[np.uint8], maps: NDArray[np.float32]
+) -> None:
+    classes = np.array([0, 8, 14])
+
+    def labels(background: float, ir_background: float, scored_pass: str) -> list[NDArray]:
+        return list(
+            pseudo_labels(
+                image,
+                maps,
+                classes,
+                background=background,
+                ir_background=ir_background,
+                scored_pass=scored_pass,
+                confidence=0.7,
+                parameters=PARAMETERS,
+            )
+        )
+
+    scored, ir_label = labels(1.0, 0.6, "background")
+    np.testing.assert_array_equal(scored, labels(0.6, 0.6, "foreground")[0])
+    foreground_scored, same_ir_label = labels(1.0, 0.6, "foreground")
+    np.testing.assert_array_equal(ir_label, same_ir_label)
+    assert (scored != foreground_scored).any()
+    with pytest.raises(ValueError, match="unknown pass 'both'; known: foreground, background"):
+        labels(1.0, 0.6, "both")
+
+
 def test_zero_iterations_skip_the_crf(image: NDArray[np.uint8], maps: NDArray[np.float32]) -> None:
     classes = np.array([2, 6, 11])
     scored, _ = pseudo_labels(

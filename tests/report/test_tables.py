@@ -99,6 +99,24 @@ def test_row_that_is_only_reported(spec: dict[str, Any]) -> None:
     assert build_table(spec).text[-1][0] == "SEAM"
 
 
+def test_column_that_is_only_reported(spec: dict[str, Any]) -> None:
+    spec["columns"] = ["predictions.miou", "test.miou"]
+    spec["reported"] = {"supervised": {"test.miou": 79.7}, "seam": {"test.miou": 65.7}}
+    table = build_table(spec | {"share_of": None})
+    assert table.headings[1:] == ("Predictions mIoU", "Test server mIoU, reported")
+    assert [cells[2] for cells in table.text] == ["–", "–", "79.7", "65.7"]
+    assert table.numbers["test.miou.mean"].isna().all()
+
+
+def test_table_that_is_only_reported(spec: dict[str, Any]) -> None:
+    figures = {"test.iou.cat": 79.0, "test.iou.dog": 33.8, "test.miou": 66.4}
+    spec |= {"columns": ["test.iou.*", "test.miou"], "rows": [], "share_of": None}
+    table = build_table(spec | {"reported": {"paper": figures}})
+    assert table.headings == ("Experiment", "cat", "dog", "mIoU")
+    assert table.text == [["paper", "79.0", "33.8", "66.4"]]
+    assert "not measured here" in " ".join(table.notes)
+
+
 def test_share_of_the_supervised_row(spec: dict[str, Any]) -> None:
     table = build_table(spec)
     assert "maps.miou.share" not in table.numbers  # the supervised row has no maps

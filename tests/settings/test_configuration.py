@@ -45,6 +45,74 @@ def test_rows_may_be_patterns_or_reported() -> None:
     assert found.tables["t"]["rows"] == [*names, "paper"]
 
 
+def table_of(**spec: Any) -> dict[str, Any]:
+    return read_configuration(config(tables={"t": spec})).tables["t"]
+
+
+def test_reported_figures_may_be_lists_in_the_order_of_the_columns() -> None:
+    columns = ["maps.miou", "predictions.miou", "test.miou"]
+    reported = {"sipe": [58.6, 68.8, 69.7], "paper": [None, 66, None], "cam": {"maps.miou": 50.1}}
+    found = table_of(columns=columns, reported=reported)
+    assert found["reported"] == {
+        "sipe": {"maps.miou": 58.6, "predictions.miou": 68.8, "test.miou": 69.7},
+        "paper": {"predictions.miou": 66},
+        "cam": {"maps.miou": 50.1},
+    }
+    assert found["rows"] == ["sipe", "paper", "cam"]
+    one_column = table_of(columns=["maps.miou"], reported={"cam": 50.1}, rows=["sipe", "cam"])
+    assert one_column["reported"] == {"cam": {"maps.miou": 50.1}}
+    assert one_column["rows"] == ["sipe", "cam"]
+
+
+def test_reported_figures_of_every_class() -> None:
+    figures = {"test.iou.cat": 80.0, "test.miou": 66.4}
+    found = table_of(columns=["test.iou.*", "test.miou"], reported={"paper": figures})
+    assert found["reported"] == {"paper": figures}
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (
+            {"columns": ["maps.miou"], "reported": {"cam": [50.1, 54.3]}},
+            "reported.cam: 2 figures for 1 columns",
+        ),
+        (
+            {"columns": ["maps.miou", "pseudo_labels.miou"], "reported": {"cam": 50.1}},
+            "reported.cam: 1 figures for 2 columns",
+        ),
+        (
+            {"columns": ["maps.miou"], "reported": {"cam": {"maps.mio": 50.1}}},
+            "reported.cam: 'maps.mio' is not one of its columns; did you mean maps.miou?",
+        ),
+        (
+            {"columns": ["maps.iou.*"], "reported": {"cam": [50.1]}},
+            "reported.cam: give each figure its column, * stands for several",
+        ),
+        (
+            {"columns": ["maps.iou.*"], "reported": {"cam": {"maps.iou.*": 50.1}}},
+            "reported.cam: 'maps.iou.*' is not one of its columns",
+        ),
+        (
+            {"columns": ["maps.miou", "test.miou"], "rows": ["cam"]},
+            "columns: test.miou is neither measured nor reported for any of its rows",
+        ),
+        (
+            {"columns": ["maps.miou", "test.miou"], "reported": {"paper": [None, 66.4]}},
+            "columns: maps.miou is neither measured nor reported for any of its rows",
+        ),
+        (
+            {"columns": ["maps.miou"]},
+            "columns: maps.miou is neither measured nor reported for any of its rows",
+        ),
+    ],
+)
+def test_figures_without_a_column_and_columns_without_a_figure(
+    spec: dict[str, Any], expected: str
+) -> None:
+    assert problems_of(tables={"t": spec}) == [f"tables.t.{expected}"]
+
+
 def test_unknown_names_in_tables_and_panels() -> None:
     table = TABLE | {"rows": ["cam", "sip"], "share_of": "full"}
     problems = problems_of(

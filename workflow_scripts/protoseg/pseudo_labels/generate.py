@@ -47,6 +47,7 @@ def labels_of_image(
         maps.classes,
         background=backgrounds[0],
         ir_background=backgrounds[1],
+        scored_pass=settings.scored_pass,
         confidence=settings.confidence,
         parameters=parameters,
     )

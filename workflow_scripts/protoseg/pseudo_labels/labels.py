@@ -5,7 +5,7 @@ first where the method predicts a background map and is missing where it does no
 Out: label maps [H, W] uint8 of class ids, 0 background, 255 ignored.
 Source: IRN (Ahn, Cho, Kwak, CVPR 2019), section 3 and its published code: two CRF passes, one
 confident about the foreground and one about the background; SIPE (CVPR 2022) attenuates its own
-background map for the second pass.
+background map for the second pass; AE-SIPE (JBE 2024) scores the labels of that second pass.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from protoseg.pseudo_labels.crf import CRFParameters, ImageCRF, hard_label_unary
 
 BACKGROUND = 0
 IGNORED = 255
+SCORED_PASSES = ("foreground", "background")  # in the order in which they run
 
 
 def has_background_map(classes: NDArray[np.integer]) -> bool:
@@ -70,6 +71,28 @@ def combine_ir_labels(
     return np.where(foreground_pass != BACKGROUND, foreground_pass, undecided)
 
 
+def labels_of_passes(
+    image: NDArray[np.uint8],
+    maps: NDArray[np.floating],
+    classes: NDArray[np.integer],
+    backgrounds: tuple[float, ...],
+    confidence: float,
+    parameters: CRFParameters,
+) -> list[NDArray[np.uint8]]:
+    """Class ids [H, W] after the CRF, one label map per background score; see `pseudo_labels`.
+
+    All passes share the image's lattices. 0 iterations skip the CRF.
+    """
+    passes = [argmax_with_background(maps, classes, score) for score in backgrounds]
+    foreground_ids = [identifier for identifier in classes if identifier != BACKGROUND]
+    class_ids = np.array([BACKGROUND, *foreground_ids], np.uint8)
+    n_labels = len(class_ids)
+    if parameters.iterations > 0 and n_labels > 1:
+        crf = ImageCRF(image, n_labels, parameters)
+        passes = [crf.labels(hard_label_unary(local, n_labels, confidence)) for local in passes]
+    return [class_ids[local] for local in passes]
+
+
 def pseudo_labels(
     image: NDArray[np.uint8],
     maps: NDArray[np.floating],
@@ -77,13 +100,11 @@ def pseudo_labels(
     *,
     background: float,
     ir_background: float,
+    scored_pass: str = "foreground",
     confidence: float,
     parameters: CRFParameters,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Scored label and IRN's training label of one image, both [H, W] uint8.
-
-    The scored label is the foreground pass alone (the papers' column "+denseCRF"). Both passes
-    share the image's lattices. 0 iterations skip the CRF.
+    """Scored label, that of one pass, and IRN's training label of one image, both [H, W] uint8.
 
     Args:
         image: RGB [H, W, 3] uint8.
@@ -92,23 +113,21 @@ def pseudo_labels(
         background: background score or factor of the foreground pass, see
             `argmax_with_background`.
         ir_background: the same for the background pass; lower, so that less is background.
+        scored_pass: ``foreground`` (the papers' column "+denseCRF") or ``background`` (AE-SIPE).
         confidence: probability that a pixel's label before the CRF is right.
         parameters: of the CRF.
 
     Raises:
-        ValueError: maps and image differ in size; see also `argmax_with_background`, `ImageCRF`.
+        ValueError: maps and image differ in size, or another ``scored_pass``; see also
+            `argmax_with_background`, `ImageCRF`.
     """
+    if scored_pass not in SCORED_PASSES:
+        raise ValueError(f"unknown pass {scored_pass!r}; known: {', '.join(SCORED_PASSES)}")
     if maps.shape[1:] != image.shape[:2]:
         raise ValueError(
             f"maps of shape {list(maps.shape)} on an image of {list(image.shape[:2])}; "
             "resize the maps to the image first"
         )
-    passes = [argmax_with_background(maps, classes, score) for score in (background, ir_background)]
-    foreground_ids = [identifier for identifier in classes if identifier != BACKGROUND]
-    class_ids = np.array([BACKGROUND, *foreground_ids], np.uint8)
-    n_labels = len(class_ids)
-    if parameters.iterations > 0 and n_labels > 1:
-        crf = ImageCRF(image, n_labels, parameters)
-        passes = [crf.labels(hard_label_unary(local, n_labels, confidence)) for local in passes]
-    foreground_pass, background_pass = (class_ids[local] for local in passes)
-    return foreground_pass, combine_ir_labels(foreground_pass, background_pass)
+    scores = (background, ir_background)
+    passes = labels_of_passes(image, maps, classes, scores, confidence, parameters)
+    return passes[SCORED_PASSES.index(scored_pass)], combine_ir_labels(*passes)

@@ -21,6 +21,7 @@ STAGE_TITLES = {
     "pseudo_labels": "Pseudo labels",
     "refined_labels": "Refined labels",
     "predictions": "Predictions",
+    "test": "Test server",
 }
 REQUIRED = ("list", "images", "class_names", "classes_counted", "miou", "iou", "reading")
 

@@ -3,7 +3,8 @@
 In: a specification `{"name", "title", "note", "columns", "rows", "reported", "share_of"}`. A column
 is `{stage}.{metric}`: `maps.miou`, `predictions.iou.dog`, `predictions.iou.*` (every class). A row
 is `{"name", "title", "metrics": {stage: [metrics.json of each seed]}}`; `reported` maps row and
-column to a paper's figure. Out: a `Table`; its files are written by `table_formats`.
+column to a paper's figure. Rows and columns may be reported alone: other work, a test server. Out:
+a `Table`; its files are written by `table_formats`.
 """
 
 from __future__ import annotations
@@ -173,20 +174,25 @@ def table_numbers(
 def table_text(
     rows: Sequence[Row], columns: Sequence[str], numbers: pd.DataFrame, share_title: str
 ) -> tuple[tuple[str, ...], list[list[str]]]:
-    """Headings, and the cells of every row."""
+    """Headings and cells of every row; a stage that no row was measured in is reported alone."""
     one_stage = len({column.partition(".")[0] for column in columns}) == 1
+    measured = {stage for row in rows for stage, seeds in row.metrics.items() if seeds}
     laid_out = [("Experiment", [row.title for row in rows])]
     for column in columns:
         stage, _, metric = column.partition(".")
         digits = DECIMALS.get(metric, 1)
         title = METRIC_TITLES.get(metric, metric.removeprefix(CLASSES).replace("_", " "))
         heading = title if one_stage else f"{STAGE_TITLES.get(stage, stage)} {title}"
-        pairs = zip(numbers[f"{column}.mean"], numbers[f"{column}.std"], strict=True)
-        laid_out.append((heading, [cell_text(mean, digits, std) for mean, std in pairs]))
-        for kind, further in (("reported", "reported"), ("share", f"% of {share_title}")):
+        further = {"reported": "reported", "share": f"% of {share_title}"}
+        if stage in measured:
+            pairs = zip(numbers[f"{column}.mean"], numbers[f"{column}.std"], strict=True)
+            laid_out.append((heading, [cell_text(mean, digits, std) for mean, std in pairs]))
+        else:
+            further["reported"] = f"{heading}, reported" if measured else heading
+        for kind, name in further.items():
             if f"{column}.{kind}" in numbers:
                 cells = [cell_text(value, digits) for value in numbers[f"{column}.{kind}"]]
-                laid_out.append((further, cells))
+                laid_out.append((name, cells))
     headings = tuple(heading for heading, _ in laid_out)
     return headings, [list(cells) for cells in zip(*(c for _, c in laid_out), strict=True)]
 

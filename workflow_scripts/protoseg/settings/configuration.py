@@ -14,12 +14,13 @@ from protoseg.settings.experiments import Experiments, read_experiments
 from protoseg.settings.validation import SettingsError, nearest, schema_problems, well_formed
 
 SCORED_STAGES = ("maps", "pseudo_labels", "refined_labels", "predictions")
+REPORTED_STAGES = ("test",)  # scored by a server alone: their figures come from papers
 TRAINED_STAGES = ("classifier", "affinity", "segmenter")
 NAMES = {"type": "array", "items": {"type": "string"}, "minItems": 1}
 TABLE_SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
-    "required": ["rows", "columns"],
+    "required": ["columns"],
     "properties": {
         "title": {"type": "string"},
         "note": {"type": "string"},
@@ -29,17 +30,19 @@ TABLE_SCHEMA: dict[str, Any] = {
             "minItems": 1,
             "items": {
                 "type": "string",
-                "pattern": rf"^({'|'.join(SCORED_STAGES)})"
+                "pattern": rf"^({'|'.join((*SCORED_STAGES, *REPORTED_STAGES))})"
                 r"\.(miou|best_threshold_miou|best_threshold|iou\..+)$",
                 "description": "`stage.metric`: maps, pseudo_labels, refined_labels, predictions, "
-                "then miou, best_threshold_miou, best_threshold or iou.<class>",
+                "or test (reported alone), then miou, best_threshold_miou, best_threshold or "
+                "iou.<class>",
             },
         },
         "reported": {
             "type": "object",
             "additionalProperties": {
-                "type": "object",
+                "type": ["object", "array", "number"],
                 "additionalProperties": {"type": "number"},
+                "items": {"type": ["number", "null"]},
             },
         },
         "share_of": {"type": "string"},
@@ -79,7 +82,7 @@ class Configuration:
         title: heading of the report.
         shards: in how many jobs per part images are scattered.
         tables: name -> {title, note, rows, columns, reported, share_of}; rows are experiments or
-            names that only `reported` knows.
+            names that only `reported` knows, `reported` is row -> column -> a paper's figure.
         panels: {images, maps, labels}: how many images, whose maps, whose labels.
         background_factors: for the sweep of prototype methods at inference; may be empty.
     """
@@ -125,16 +128,70 @@ def read_configuration(config: dict[str, Any]) -> Configuration:
 
 
 def complete_table(table: str, spec: Any, names: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Specification of a table with its patterns of rows filled in, and problems of the names."""
+    """Specification of a table with everything that it leaves open, and problems of the names.
+
+    Rows are those of `reported` unless named, patterns of rows are filled in, and reported figures
+    stand by column.
+    """
     spec, _ = well_formed(spec, TABLE_SCHEMA | {"required": []}, table)
-    rows, problems, reported = [], [], spec.get("reported", {})
-    for row in spec.get("rows", []):
+    rows, problems = [], []
+    reported, columns = spec.get("reported", {}), spec.get("columns", [])
+    for row in spec.get("rows", list(reported)):
         found = fnmatch.filter(names, row) or [row]
         rows += found
         if found == [row] and row not in names and row not in reported:
             near = nearest(row, [*names, *reported])
-            problems.append(f"tables.{table}.rows: {row!r} is no experiment, nor reported{near}")
+            problems.append(f"rows: {row!r} is no experiment, nor reported{near}")
     share = spec.get("share_of")
     if share is not None and share not in rows:
-        problems.append(f"tables.{table}.share_of: {share!r} is not one of its rows")
+        problems.append(f"share_of: {share!r} is not one of its rows")
+    if columns:
+        problems += figure_problems(reported, columns)
+    reported = {row: by_column(figures, columns) for row, figures in reported.items()}
+    if columns and not problems:
+        problems = empty_columns(columns, reported, bool(set(rows) & set(names)))
+    problems = [f"tables.{table}.{problem}" for problem in problems]
     return {**spec, "rows": rows, "reported": reported}, problems
+
+
+def by_column(figures: Any, columns: list[str]) -> dict[str, float]:
+    """Reported figures of one row by column.
+
+    A list has them in the columns' order, as a paper prints them, null where there is none; a
+    single number is that of the first column.
+    """
+    if isinstance(figures, dict):
+        return figures
+    listed = figures if isinstance(figures, list) else [figures]
+    pairs = zip(columns, listed, strict=False)
+    return {column: figure for column, figure in pairs if figure is not None}
+
+
+def figure_problems(reported: dict[str, Any], columns: list[str]) -> list[str]:
+    """Reported figures that belong to no column of their table."""
+    single = [column for column in columns if "*" not in column]
+    problems = []
+    for row, figures in reported.items():
+        if isinstance(figures, dict):
+            problems += [
+                f"reported.{row}: {column!r} is not one of its columns{nearest(column, single)}"
+                for column in figures
+                if "*" in column or not any(fnmatch.fnmatch(column, known) for known in columns)
+            ]
+        elif len(single) < len(columns):
+            problems.append(f"reported.{row}: give each figure its column, * stands for several")
+        elif (count := len(figures) if isinstance(figures, list) else 1) != len(columns):
+            problems.append(f"reported.{row}: {count} figures for {len(columns)} columns")
+    return problems
+
+
+def empty_columns(
+    columns: list[str], reported: dict[str, dict[str, float]], measured: bool
+) -> list[str]:
+    """Columns without a figure, as problems; ``measured``: whether a row is an experiment."""
+    return [
+        f"columns: {column} is neither measured nor reported for any of its rows"
+        for column in columns
+        if not (measured and column.partition(".")[0] in SCORED_STAGES)
+        and not any(fnmatch.filter(figures, column) for figures in reported.values())
+    ]

@@ -26,20 +26,30 @@ class DatasetSettings:
     name: str = setting("demo", "Name of the data set; the first folder under results/.")
     kind: str = setting(
         "demo",
-        "`voc`: the VOC 2012 folder layout at `root`. `demo`: the same, drawn at `root` first.",
-        enum=["voc", "demo"],
+        "`voc`: the VOC 2012 folder layout at `root`. `demo`: the same, drawn at `root` first. "
+        "`coco`: COCO 2014, its lists are `train` and `val`. `folder`: your own images and a table "
+        "of their labels (`data/folder.py` says how).",
+        enum=["voc", "demo", "coco", "folder"],
     )
     root: str = setting("data/demo", "Folder of the data set, from the working directory.")
     classes: tuple[str, ...] = setting(
-        [], "Foreground classes in order; empty takes all 20 of VOC. Others' pixels become 255."
+        [],
+        "Foreground classes in order; empty takes all (20 of VOC, 80 of COCO). Others' pixels "
+        "become 255.",
     )
     keep_unlabelled: bool = setting(
         False, "Keep images without any of the classes, as examples of none."
     )
     masks: str = setting(
         "auto",
-        "Folder of the masks; `auto` takes SegmentationClassAug where it exists.",
+        "VOC: folder of the masks; `auto` takes SegmentationClassAug where it exists.",
         enum=["auto", "SegmentationClass", "SegmentationClassAug"],
+    )
+    coco_painting: str = setting(
+        "annotation_order",
+        "COCO: what masks show where objects overlap: the later annotation, crowds left out, or "
+        "the smaller one, crowds included. Scores differ.",
+        enum=["annotation_order", "smaller_on_top"],
     )
     train_list: str = setting(
         "train_aug",
@@ -74,6 +84,12 @@ class PseudoLabelsSettings:
     )
     ir_background_factor: float = setting(
         0.5, "Maps with a background map: its factor in the background pass (SIPE).", minimum=0
+    )
+    scored_pass: str = setting(
+        "foreground",
+        "Pass whose labels are scored, and train a segmenter without a walk: `foreground` (IRN, "
+        "SIPE) or `background` (AE-SIPE, with `ir_background_factor` 0.8).",
+        enum=["foreground", "background"],
     )
     confidence: float = setting(
         0.7,
