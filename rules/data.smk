@@ -25,6 +25,7 @@ rule draw_demo_set:
         "exec python {input.script} --settings {input.settings} 2> {log}"
 
 
+# COCO's masks are drawn beside the index, undeclared: Snakemake would delete them when a job fails.
 rule index_dataset:
     input:
         script=script("index_dataset"),

@@ -30,13 +30,14 @@ def percent(value: float) -> float | None:
 
 
 def describe(scores: Scores, index: DatasetIndex, ids: Sequence[str]) -> dict[str, Any]:
-    """The part of metrics.json that every stage has."""
+    """The part of metrics.json that every stage has; `painting` is how COCO's masks were drawn."""
     return {
         "images": len(ids),
         "classes_counted": int(scores.classes_counted),
         "class_names": index.class_names,
         "miou": percent(float(scores.mean_iou)),
         "iou": [percent(float(rate)) for rate in scores.iou],
+        **({"painting": index.painting} if index.painting else {}),
     }
 
 

@@ -6,7 +6,8 @@ Out: `DatasetIndex`, the only way in which the other stages find a file or a lab
 `images.csv`, one row per image, sorted by id: id, image and mask (relative to the root; mask empty
 where there is none), height, width, labels (class ids), lists (for readers). `dataset.json`: name,
 root, classes, mask_values (mask pixel value -> class id, 255 ignored), and per list its ids in
-the order of the list file. Imports no torch.
+the order of the list file. Where the masks were drawn from outlines, also painting (by which rule)
+and mask_root (the folder that their paths start from). Imports no torch.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ class DatasetIndex:
         mask_values: every pixel value that a mask may hold -> class id 0..K, or 255.
         records: the images.
         lists: list name -> ids in order.
+        drawn: for masks that were drawn, not delivered: their folder, and the painting rule.
     """
 
     def __init__(
@@ -63,11 +65,13 @@ class DatasetIndex:
         mask_values: Mapping[int, int],
         records: Iterable[ImageRecord],
         lists: Mapping[str, Sequence[str]],
+        drawn: tuple[Path, str] | None = None,
     ) -> None:
         self.name, self.root, self.classes = name, root, tuple(classes)
         self.mask_values = dict(mask_values)
         self.records = {record.id: record for record in records}
         self.lists = {list_name: list(ids) for list_name, ids in lists.items()}
+        self.mask_root, self.painting = drawn or (root, "")
 
     @property
     def class_names(self) -> list[str]:
@@ -115,6 +119,12 @@ class DatasetIndex:
             raise DatasetError([f"{record.mask} holds unknown values; rerun index_dataset"])
         return table[values]
 
+    def with_masks(self, masks: Mapping[str, Path], folder: Path, painting: str) -> DatasetIndex:
+        """This index with the masks (id -> file) that were drawn under ``folder``."""
+        records = [replace(record, mask=masks.get(id_)) for id_, record in self.records.items()]
+        about = (self.name, self.root, self.classes, self.mask_values)
+        return DatasetIndex(*about, records, self.lists, (folder, painting))
+
     def label_vector(self, image_id: str) -> NDArray[np.float32]:
         """Image-level label [K] float32: 1 where class c = position + 1 is present, else 0."""
         vector = np.zeros(len(self.classes), np.float32)
@@ -133,11 +143,13 @@ def read_index(folder: Path) -> DatasetIndex:
         types: dict[str, Any] = dict.fromkeys(COLUMNS, str) | {"height": int, "width": int}
         rows = pd.read_csv(folder / IMAGES, dtype=types, keep_default_na=False)
         root = Path(about["root"])
+        drawn = (Path(about["mask_root"]), about["painting"]) if "painting" in about else None
+        mask_root = drawn[0] if drawn else root
         records = [
             ImageRecord(
                 id=image_id,
                 image=root / image,
-                mask=root / mask if mask else None,
+                mask=mask_root / mask if mask else None,
                 size=(height, width),
                 labels=tuple(int(label) for label in labels.split()),
             )
@@ -147,7 +159,7 @@ def read_index(folder: Path) -> DatasetIndex:
         ]
         mask_values = {int(value): class_id for value, class_id in about["mask_values"].items()}
         return DatasetIndex(
-            about["name"], root, about["classes"], mask_values, records, about["lists"]
+            about["name"], root, about["classes"], mask_values, records, about["lists"], drawn
         )
     except (OSError, KeyError, ValueError) as error:
         raise DatasetError([f"no usable index in {folder} ({error}); run index_dataset"]) from error
@@ -163,7 +175,7 @@ def write_index(index: DatasetIndex, folder: Path) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for image_id, record in sorted(index.records.items()):
-        mask = record.mask.relative_to(index.root).as_posix() if record.mask else ""
+        mask = record.mask.relative_to(index.mask_root).as_posix() if record.mask else ""
         image = record.image.relative_to(index.root).as_posix()
         labels = " ".join(str(label) for label in record.labels)
         lists = " ".join(memberships[image_id])
@@ -177,6 +189,8 @@ def write_index(index: DatasetIndex, folder: Path) -> None:
         },
         "lists": index.lists,
     }
+    if index.painting:
+        about |= {"mask_root": index.mask_root.as_posix(), "painting": index.painting}
     write_atomically(folder / IMAGES, text.getvalue().encode())
     write_atomically(
         folder / DATASET, (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode()

@@ -12,7 +12,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -35,6 +37,17 @@ VOC_CLASSES = (
 DEMO_CLASSES = ("ring", "cross", "checker", "plain")
 NAMES = {"voc": VOC_CLASSES, "demo": DEMO_CLASSES}
 AUGMENTED_MASKS, OFFICIAL_MASKS = "SegmentationClassAug", "SegmentationClass"
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotated:
+    """What is known of a data set before images are opened; names: of the mask values 1, 2, ...."""
+
+    classes: Sequence[str]
+    names: Sequence[str]
+    lists: dict[str, list[str]]
+    labels: dict[str, tuple[int, ...]]
+    problems: list[str]
 
 
 def dataset_settings(path: Path) -> DatasetSettings:
@@ -88,13 +101,18 @@ def read_list(path: Path, problems: list[str]) -> list[str]:
     return [image_id for image_id in ids if image_id not in odd]
 
 
+def named_lists(settings: DatasetSettings) -> list[str]:
+    """Names of the lists that the settings' expressions use."""
+    chosen = (settings.train_list, settings.labels_list, settings.maps_list, settings.val_list)
+    return list(dict.fromkeys(name for expression in chosen for _, name, _ in parse(expression)))
+
+
 def read_lists(root: Path, settings: DatasetSettings) -> tuple[dict[str, list[str]], list[str]]:
     """Ids of the lists that the settings name, and the problems found."""
     problems: list[str] = []
     folder = root / "ImageSets" / "Segmentation"
-    chosen = (settings.train_list, settings.labels_list, settings.maps_list, settings.val_list)
-    names = dict.fromkeys(name for expression in chosen for _, name, _ in parse(expression))
-    return {name: read_list(folder / f"{name}.txt", problems) for name in names}, problems
+    lists = {name: read_list(folder / f"{name}.txt", problems) for name in named_lists(settings)}
+    return lists, problems
 
 
 def read_names(path: Path) -> list[str]:
@@ -163,7 +181,7 @@ def find_files(root: Path, masks: Path, image_id: str) -> ImageFiles:
 
 
 def inspect(
-    files: Sequence[ImageFiles], values: Collection[int], scored: Collection[str], workers: int
+    files: Sequence[ImageFiles], scored: Collection[str], values: Collection[int], workers: int
 ) -> tuple[list[tuple[int, int]], list[str]]:
     """Sizes (H, W) of the images, and the problems of all files; masks of ``scored`` must exist."""
     reports = check_files(files, values, workers)
@@ -174,15 +192,47 @@ def inspect(
     return [report.size or (0, 0) for report in reports], problems
 
 
+def checked_index(
+    settings: DatasetSettings,
+    found: Annotated,
+    find: Callable[[str], ImageFiles],
+    check: Callable[[Sequence[ImageFiles], set[str]], tuple[list[tuple[int, int]], list[str]]],
+) -> DatasetIndex:
+    """Index of the images on the lists, after a check of their files.
+
+    Images without any of the classes leave the lists, but for ``settings.keep_unlabelled``.
+    ``find`` gives an id's files; ``check`` the sizes (H, W) of files, and their problems, from the
+    files and the ids that are scored.
+
+    Raises:
+        DatasetError: every problem at once, ``found.problems`` included.
+    """
+    lists, labels = found.lists, found.labels
+    if not settings.keep_unlabelled:
+        lists = keep_labelled(lists, labels)
+    files = [find(image_id) for image_id in dict.fromkeys(chain.from_iterable(lists.values()))]
+    train, scored, val = (
+        set(select(lists, expression))
+        for expression in (settings.train_list, settings.maps_list, settings.val_list)
+    )
+    sizes, file_problems = check(files, scored | val)
+    if problems := [*found.problems, *file_problems]:
+        raise DatasetError(problems)
+    if leak := train & val:
+        LOG.warning("%d images of %s are trained on", len(leak), settings.val_list)
+    records = [
+        ImageRecord(entry.id, entry.image, entry.mask, size, labels[entry.id])
+        for entry, size in zip(files, sizes, strict=True)
+    ]
+    values = mask_values(found.classes, found.names)
+    return DatasetIndex(settings.name, Path(settings.root), found.classes, values, records, lists)
+
+
 def index_voc(settings: DatasetSettings, workers: int) -> DatasetIndex:
     """Index of a data set in the VOC layout, after a check of all files of its lists.
 
-    Images without any of ``settings.classes`` (empty: all names of the kind) leave the lists, but
-    for ``settings.keep_unlabelled``.
-    Training images may lack a mask; those of ``maps_list`` and ``val_list`` may not.
-
-    Args:
-        workers: threads that decode; 0 lets Python choose.
+    No ``settings.classes`` mean all names of the kind. Training images may lack a mask; those of
+    ``maps_list`` and ``val_list`` may not. ``workers``: threads that decode; 0 lets Python choose.
 
     Raises:
         DatasetError: every problem at once.
@@ -192,25 +242,9 @@ def index_voc(settings: DatasetSettings, workers: int) -> DatasetIndex:
         cure = "run draw_demo_set" if settings.kind == "demo" else "mend dataset.root"
         raise DatasetError([f"{root}: no such folder; {cure}"])
     classes, masks = settings.classes or names, mask_folder(root, settings.masks)
-    values = mask_values(classes, names)
     lists, list_problems = read_lists(root, settings)
-    ids = list(dict.fromkeys(image_id for members in lists.values() for image_id in members))
+    ids = list(dict.fromkeys(chain.from_iterable(lists.values())))
     labels, label_problems = read_labels(root, ids, classes, names)
-    if not settings.keep_unlabelled:
-        lists = keep_labelled(lists, labels)
-        ids = [image_id for image_id in ids if labels.get(image_id) != ()]
-    files = [find_files(root, masks, image_id) for image_id in ids]
-    train, scored, val = (
-        set(select(lists, expression))
-        for expression in (settings.train_list, settings.maps_list, settings.val_list)
-    )
-    sizes, file_problems = inspect(files, values, scored | val, workers)
-    if problems := [*list_problems, *label_problems, *file_problems]:
-        raise DatasetError(problems)
-    if leak := train & val:
-        LOG.warning("%d images of %s are trained on", len(leak), settings.val_list)
-    records = [
-        ImageRecord(entry.id, entry.image, entry.mask, size, labels[entry.id])
-        for entry, size in zip(files, sizes, strict=True)
-    ]
-    return DatasetIndex(settings.name, root, classes, values, records, lists)
+    found = Annotated(classes, names, lists, labels, [*list_problems, *label_problems])
+    check = partial(inspect, values=mask_values(classes, names), workers=workers)
+    return checked_index(settings, found, partial(find_files, root, masks), check)
