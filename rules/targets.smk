@@ -72,6 +72,7 @@ rule background_factors:
                 name
                 for name in EXPERIMENTS.names
                 if EXPERIMENTS.settings[name]["classifier"]["prototypes"] == "image"
+                and EXPERIMENTS.settings[name]["maps"]["seeds"] == "structure"
             ],
         ),
 

@@ -80,6 +80,20 @@ def test_further_scales_change_the_maps_and_send_no_gradient() -> None:
         assert not losses_of(network, images, LABEL, settings)["total"].requires_grad
 
 
+def test_running_statistics_are_those_of_plain_passes() -> None:
+    settings = replace(
+        PAIRS, batch_norm="batch", pair_nonlocal="gaussian", pair_scales=(0.5,), frozen_stages=0
+    )
+    network, images = case(settings)
+    alone = case(settings)[0].train()
+    read(alone, images)
+    losses_of(network.train(), images, LABEL, settings)
+    expected = dict(alone.named_buffers())
+    for name, buffer in network.named_buffers():
+        if not name.endswith("num_batches_tracked"):
+            assert torch.equal(buffer, expected[name]), name
+
+
 def test_a_further_region_never_lowers_the_foreground() -> None:
     settings = replace(PAIRS, regions=2)
     network, images = case(settings)

@@ -178,9 +178,18 @@ def test_circles_of_bases_end() -> None:
                     "prototypes": "image",
                     "attention": "sfa",
                     "prototype_feature": "semantic",
-                }
+                },
+                "maps": {"structure_feature": "semantic"},
             },
             "classifier.attention: it weighs the hierarchical feature",
+        ),
+        (
+            {"classifier": {"prototypes": "image", "prototype_feature": "semantic"}},
+            "maps.structure_feature: nothing trains the hierarchical feature",
+        ),
+        (
+            {"classifier": {"prototypes": "pairs", "pair_levels": [4, 2]}},
+            "classifier.pair_levels: [4, 2] is not ascending",
         ),
         (
             {"classifier": {"prototypes": "pairs", "batch_size": 15}},

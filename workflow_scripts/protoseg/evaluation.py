@@ -1,7 +1,8 @@
 """Scores of maps and of label maps against the masks: what metrics.json holds.
 
 In: an index with masks, ids, and a result file. Out: a mapping with rates in percent, the list and
-how the maps were read. The only module besides the fully supervised segmenter that opens masks.
+how the maps were read. Besides it, masks are opened by `sweep`, the panels and the fully supervised
+segmenter; no score comes back to a training.
 """
 
 from __future__ import annotations

@@ -7,8 +7,11 @@ settings, `classifier.pair_*`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from protoseg.localization.cross_image import (
@@ -23,6 +26,7 @@ from protoseg.localization.cross_image_losses import cross_image_losses, pair_cl
 from protoseg.localization.network import Features, LocalizationNetwork
 from protoseg.localization.regions import Reader, region_features
 from protoseg.settings.localization import ClassifierSettings
+from protoseg.training.precision import autocast
 
 
 def pair_foreground(pair: PairFeatures, settings: ClassifierSettings) -> Tensor:
@@ -47,7 +51,25 @@ def enhanced_logits(
     pairs = [region.pair for region in features.regions if region.pair is not None]
     foreground = torch.stack([pair_foreground(pair, settings) for pair in pairs]).amax(0)
     attention = attention_map(foreground, settings.pair_factor, settings.pair_gaussian)
-    return network.classify(attention * pairs[0].last)
+    with autocast(attention.device, settings.precision), kept_statistics(network):
+        return network.classify(attention * pairs[0].last).float()
+
+
+@contextmanager
+def kept_statistics(network: nn.Module) -> Iterator[None]:
+    """BatchNorm in training mode uses the batch, but leaves its running statistics as they are.
+
+    They belong to what the network sees at inference: plain features at the image's own scale.
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
+    momenta = [norm.momentum for norm in norms]
+    try:
+        for norm in norms:
+            norm.momentum = 0.0
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 def pair_losses(
@@ -65,7 +87,7 @@ def pair_losses(
         read: forward pass of one region's network, for the further scales.
     """
     enhanced = [enhanced_logits(network, features, settings)]
-    with torch.no_grad():
+    with torch.no_grad(), kept_statistics(network):
         for scale in settings.pair_scales:
             resized = functional.interpolate(images, scale_factor=scale, mode="bilinear")
             found = region_features(network, resized, label, settings.region_threshold, read)

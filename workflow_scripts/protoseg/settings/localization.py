@@ -73,7 +73,9 @@ class ClassifierSettings:
     momentum: float = setting(1e-4, MOMENTUM_NOTE + ".", minimum=0, maximum=1)
     clip_norm: float = setting(1.0, "Global gradient norm limit; 0 for none.", minimum=0)
     precision: str = setting(
-        "bfloat16", "Arithmetic of the backbone in training; heads are float32.", enum=PRECISIONS
+        "bfloat16",
+        "Arithmetic of the network in training; maps, prototypes and losses are float32.",
+        enum=PRECISIONS,
     )
     side_widths: tuple[int, ...] = setting(
         [128, 128, 256, 256],
@@ -149,13 +151,14 @@ class ClassifierSettings:
     )
     attention_levels: tuple[int, ...] = setting(
         [2, 3, 4],
-        "Layers that attention reads (RPC table 8).",
+        "Layers that attention reads, ascending (RPC table 8).",
         items={"enum": [1, 2, 3, 4]},
         minItems=1,
     )
     attention_fusion: str = setting(
         "product",
-        "SFA: how the levels' maps are fused, `product` (paper), 1 + product, `sum`, or not.",
+        "SFA: how the levels' maps are fused, `product` (paper), 1 + product, `sum`, or not. The "
+        "product is zero on most pixels of an untrained network, which then have no prototype map.",
         enum=["product", "one_plus_product", "sum", "separate"],
     )
     regions: int = setting(
@@ -179,7 +182,7 @@ class ClassifierSettings:
     )
     pair_levels: tuple[int, ...] = setting(
         [2, 4],
-        "RPNet: layers that give prototypes (table IV).",
+        "RPNet: layers that give prototypes, ascending (table IV).",
         items={"enum": [1, 2, 3, 4]},
         minItems=1,
     )
@@ -201,9 +204,10 @@ class ClassifierSettings:
         enum=["full", "dropped", "both"],
     )
     pair_reading: str = setting(
-        "pooled",
-        "RPNet: prototypes of all layers meet the last block (`pooled`, paper), or each its own "
-        "layer (`per_level`, code).",
+        "per_level",
+        "RPNet: prototypes of each layer meet their own layer (`per_level`, code), or all meet the "
+        "last block (`pooled`, paper): then the other layers are projected to its width, and since "
+        "their prototypes hardly ever win, those projections learn nothing.",
         enum=["pooled", "per_level"],
     )
     pair_images: str = setting(

@@ -71,6 +71,13 @@ def impossible_combinations(settings: dict[str, dict[str, Any]]) -> list[str]:
             "has; use it, with consistency: false if the loss is not wanted"
         )
     problems += part_problems(classifier)
+    for name in ("classifier", "maps"):
+        semantic = classifier.get("prototype_feature") == "semantic"
+        if semantic and settings[name].get("structure_feature") == "hierarchical":
+            problems.append(
+                f"{name}.structure_feature: nothing trains the hierarchical feature with "
+                "prototype_feature: semantic; use semantic"
+            )
     problems += refinement_problems(classifier)
     for stage in ("affinity", "segmenter"):
         same = settings[stage].get("backbone") == classifier.get("backbone")
@@ -111,6 +118,10 @@ def part_problems(classifier: dict[str, Any]) -> list[str]:
                 "classifier.attention: it weighs the hierarchical feature, which "
                 "prototype_feature: semantic does not read"
             )
+    for key in ("attention_levels", "pair_levels"):
+        levels = classifier.get(key)
+        if isinstance(levels, list) and levels != sorted(set(levels)):
+            problems.append(f"classifier.{key}: {levels} is not ascending; list each layer once")
     batch = classifier.get("batch_size")
     if prototypes == "pairs" and isinstance(batch, int) and batch % 2:
         problems.append(f"classifier.batch_size: {batch} images hold no pairs; make it even")
