@@ -1,12 +1,13 @@
-# make demo    set up and run the whole pipeline on the generated demo set
-# make test    set up and run the tests
-# make check   the quality gates: ruff, mypy, snakefmt, snakemake --lint
+# make demo        set up and run the whole pipeline on the generated demo set
+# make test        set up and run the tests
+# make test-slurm  the pipeline on a real SLURM, made up on this machine (root on Debian)
+# make check       the quality gates: ruff, mypy, snakefmt, snakemake --lint
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test check docs clean
+.PHONY: demo test test-slurm check docs clean
 
 demo: $(VENV)/run
 	snakemake --quiet rules
@@ -15,6 +16,9 @@ demo: $(VENV)/run
 
 test: $(VENV)/dev
 	pytest $(ARGS)
+
+test-slurm: $(VENV)/dev
+	pytest tests/slurm $(ARGS)
 
 check: $(VENV)/dev
 	ruff check .

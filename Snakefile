@@ -34,6 +34,14 @@ include: "rules/report.smk"
 include: "rules/targets.smk"
 
 
+onstart:
+    # Beside --profile, Snakemake reads profiles/default and lets it win: one GPU, no memory.
+    resources = workflow.resource_settings.overwrite_resources
+    incomplete = "mem_mb" not in resources.get("train_classifier", {})
+    if workflow.executor_plugin.name == "slurm" and incomplete:
+        raise WorkflowError("say --workflow-profile profiles/slurm, not --profile")
+
+
 rule all:
     default_target: True
     input:

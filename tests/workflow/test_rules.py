@@ -44,6 +44,36 @@ def test_profile_names_existing_rules(profile: Path) -> None:
     values = yaml.safe_load(profile.read_text())
     for key in ("set-threads", "set-resources"):
         assert set(values.get(key) or {}) <= set(BLOCKS)
+    arrays = values.get("slurm-array-jobs", "")
+    assert set(filter(None, arrays.split(","))) <= set(BLOCKS)
+
+
+def test_slurm_profile_knows_the_rules_of_the_local_one() -> None:
+    local, slurm = (
+        yaml.safe_load((REPOSITORY / "profiles" / name / "config.yaml").read_text())
+        for name in ("default", "slurm")
+    )
+    assert set(local["set-threads"]) == set(slurm["set-threads"])
+    gpu = {name for name, resources in slurm["set-resources"].items() if resources.get("gpu") == 1}
+    assert set(local["set-resources"]) <= gpu
+    assert {name for name in BLOCKS if "{{scatteritem}}" in BLOCKS[name]} - {"merge_shards"} == set(
+        slurm["slurm-array-jobs"].split(",")
+    )
+
+
+def test_slurm_profile_beside_the_local_one_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "snakemake", "results/demo/settings.json"]
+    where = ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(tmp_path)]
+    done = subprocess.run(
+        [*command, *where, "--profile", str(REPOSITORY / "profiles" / "slurm")],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
+    )
+    assert done.returncode == 1
+    assert "--workflow-profile profiles/slurm" in done.stderr
+    assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.parametrize("file", CONFIGURATIONS, ids=lambda path: path.stem)

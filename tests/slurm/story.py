@@ -1,0 +1,162 @@
+"""The tiny run that `test_slurm.py` interrupts: settings, start, interruptions, traces.
+
+In: a folder. Out: a run of the repository's Snakefile there, and what its jobs recorded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from slurm.cluster import NODES
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+STAND_IN = Path(__file__).with_name("recording_python.py")
+CONFIG: dict[str, Any] = {
+    "title": "Tiny",
+    "seeds": [0, 1, 2, 3, 4],
+    "shards": 2,
+    "dataset": {
+        "name": "tiny",
+        "kind": "demo",
+        "classes": ["ring", "cross", "checker"],
+        "demo_train_images": 20,
+        "demo_val_images": 4,
+        "demo_size": 64,
+    },
+    "defaults": {
+        "classifier": {
+            "backbone": "mobilenet_v2",
+            "weights": "random",
+            "frozen_stages": 0,
+            "batch_norm": "batch",
+            "batch_size": 8,
+            "crop": 64,
+            "epochs": 9,
+            "precision": "float32",
+            "long_side": [64, 64],
+        },
+        "maps": {"scales": [1.0]},
+        "affinity": {"weights": "random"},
+        "segmenter": {"weights": "random"},
+    },
+    "experiments": {"cam": {}},
+    "tables": {"all": {"rows": ["cam"], "columns": ["maps.miou"]}},
+}
+Record = dict[str, Any]
+
+
+@dataclass
+class Story:
+    """The run: its folder, the local run's folder, and what befell which seeds."""
+
+    folder: Path
+    local: Path
+    requeued: int
+    out_of_time: int
+    on_lost_node: list[int]
+    node_lost: float = 0.0
+
+    def records(self, command: str | None = None, seed: int | None = None) -> list[Record]:
+        """What the jobs recorded, in the order of their starts."""
+        found = read_records(self.folder)
+        return [
+            record
+            for record in found
+            if command in (None, record["command"]) and seed in (None, record["seed"])
+        ]
+
+    def log(self, seed: int) -> str:
+        """Log of a training's last attempt."""
+        return (self.folder / f"logs/train_classifier/tiny/cam-seed{seed}.log").read_text()
+
+
+def read_records(folder: Path) -> list[Record]:
+    records = [json.loads(path.read_text()) for path in folder.glob("records/*.json")]
+    for record in records:
+        text = " ".join(record["arguments"])
+        seeds = [seed for seed in CONFIG["seeds"] if f"/seed{seed}/" in text]
+        record["seed"] = seeds[0] if seeds else None
+    return sorted(records, key=lambda record: record["started"])
+
+
+def checkpoint(folder: Path, seed: int) -> Path:
+    return folder / f"checkpoints/tiny/cam/seed{seed}/classifier.pt"
+
+
+def weights(folder: Path, seed: int) -> Path:
+    return folder / f"results/tiny/cam/seed{seed}/classifier/weights.pt"
+
+
+def start(folder: Path, *arguments: str, pause: float = 0) -> subprocess.Popen[bytes]:
+    """Snakemake in ``folder``, its output in `run.log`, with the stand-in as the jobs' python."""
+    for name in ("bin", "records"):
+        (folder / name).mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    python = folder / "bin" / "python"
+    one_thread = "OMP_NUM_THREADS=1 MKL_NUM_THREADS=1"  # Snakemake sets both to the rule's threads
+    python.write_text(f'#!/bin/sh\n{one_thread} exec {sys.executable} {STAND_IN} "$@"\n')
+    python.chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "RECORDS": str(folder / "records"),
+        "PAUSE": str(pause),
+    }
+    where = ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(folder)]
+    common = ["--configfile", str(folder / "config.yaml"), *where]
+    with (folder / "run.log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "snakemake", "classifier", *arguments, *common],
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env=environment,
+        )
+
+
+def finish(run: subprocess.Popen[bytes], folder: Path, seconds: float) -> None:
+    """Wait for a run of `start`, which must succeed."""
+    status = run.wait(timeout=seconds)
+    assert status == 0, (folder / "run.log").read_text()
+
+
+def scontrol(*arguments: str) -> None:
+    subprocess.run(["scontrol", *arguments], check=True)
+
+
+def interrupt(story: Story, trainings: dict[int, Record]) -> None:
+    """Requeue one training of the second node, end the other's time, set the first node down."""
+    scontrol("update", f"JobId={trainings[story.out_of_time]['SLURM_JOB_ID']}", "TimeLimit=1")
+    scontrol("requeue", trainings[story.requeued]["SLURM_JOB_ID"])
+    story.node_lost = time.time()
+    scontrol("update", f"NodeName={NODES[0]}", "State=DOWN", "Reason=test")
+    time.sleep(10)
+    scontrol("update", f"NodeName={NODES[0]}", "State=RESUME")
+
+
+def end_processes(*folders: Path) -> None:
+    """Kill what still runs in the folders: there are no cgroups that would keep jobs together."""
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):
+            if Path(os.readlink(link)) in folders:
+                os.kill(int(link.parent.name), signal.SIGKILL)
+
+
+def memory_of(job: str) -> int:
+    """Megabytes that a job asked for."""
+    done = subprocess.run(
+        ["scontrol", "show", "job", job], check=True, capture_output=True, text=True
+    )
+    match = re.search(r"MinMemoryNode=([\d.]+)([MG])", done.stdout)
+    assert match, done.stdout
+    return round(float(match[1]) * (1024 if match[2] == "G" else 1))
