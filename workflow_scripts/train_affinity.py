@@ -13,7 +13,7 @@ from protoseg.data.selection import select_ids
 from protoseg.settings.schema import AffinitySettings
 from protoseg.settings.stage_file import read_stage_settings
 from protoseg.storage import ResultReader
-from protoseg.training.checkpoint import save_weights
+from protoseg.training.checkpoint import save_history, save_weights
 
 
 def main(arguments: Arguments) -> None:
@@ -33,7 +33,7 @@ def main(arguments: Arguments) -> None:
         checkpoint=arguments.checkpoint,
     )
     save_weights(arguments.weights, model, describe(settings, seed))
-    history.to_csv(arguments.history, index=False)
+    save_history(arguments.history, history, arguments.checkpoint)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from protoseg.data.selection import select_ids
 from protoseg.localization.train import train_classifier
 from protoseg.settings.localization import ClassifierSettings
 from protoseg.settings.stage_file import read_stage_settings
-from protoseg.training.checkpoint import save_weights
+from protoseg.training.checkpoint import save_history, save_weights
 
 
 def main(arguments: Arguments) -> None:
@@ -26,7 +26,7 @@ def main(arguments: Arguments) -> None:
         checkpoint=arguments.checkpoint,
     )
     save_weights(arguments.weights, network, about)
-    history.to_csv(arguments.history, index=False)
+    save_history(arguments.history, history, arguments.checkpoint)
 
 
 if __name__ == "__main__":

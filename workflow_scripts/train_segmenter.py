@@ -12,7 +12,7 @@ from protoseg.segmentation.train import train_segmenter
 from protoseg.settings.schema import SegmenterSettings
 from protoseg.settings.stage_file import read_stage_settings
 from protoseg.storage import ResultReader
-from protoseg.training.checkpoint import save_weights
+from protoseg.training.checkpoint import save_history, save_weights
 
 
 def main(arguments: Arguments) -> None:
@@ -35,7 +35,7 @@ def main(arguments: Arguments) -> None:
         checkpoint=arguments.checkpoint,
     )
     save_weights(arguments.weights, network, about)
-    history.to_csv(arguments.history, index=False)
+    save_history(arguments.history, history, arguments.checkpoint)
 
 
 if __name__ == "__main__":

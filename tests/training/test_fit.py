@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from protoseg.errors import InputError
-from protoseg.training.checkpoint import CheckpointMismatchError
+from protoseg.training.checkpoint import CheckpointMismatchError, save_history
 from protoseg.training.fit import Batch, FitSettings, LossFunction, fit
 from protoseg.training.schedule import poly_factor
 
@@ -107,8 +107,8 @@ def test_interruption_in_the_first_epoch_starts_again(tmp_path: Path) -> None:
 
 def test_loader_processes_change_nothing(tmp_path: Path) -> None:
     settings = replace(SETTINGS, epochs=2)
-    expected, _ = train(tmp_path / "c.pt", settings)
-    found, _ = train(tmp_path / "c.pt", replace(settings, workers=2))
+    expected, _ = train(tmp_path / "alone.pt", settings)
+    found, _ = train(tmp_path / "workers.pt", replace(settings, workers=2))
     assert_equal(found, expected)
 
 
@@ -120,9 +120,17 @@ def test_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "c.pt").is_file()
 
 
-def test_checkpoint_is_removed_on_success(tmp_path: Path) -> None:
-    train(tmp_path / "c.pt")
-    assert list(tmp_path.iterdir()) == []
+def test_a_job_that_dies_after_the_last_epoch_trains_nothing_again(tmp_path: Path) -> None:
+    expected, history = train(tmp_path / "c.pt")
+
+    def never(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        raise AssertionError("trained again")
+
+    found, again = train(tmp_path / "c.pt", loss=never)
+    assert_equal(found, expected)
+    pd.testing.assert_frame_equal(again, history)
+    save_history(tmp_path / "history.csv", again, tmp_path / "c.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]
 
 
 def test_history_has_a_row_per_epoch(tmp_path: Path) -> None:

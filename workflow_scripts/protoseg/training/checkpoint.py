@@ -12,6 +12,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from protoseg.errors import InputError
@@ -53,6 +54,15 @@ def save_weights(path: Path, network: torch.nn.Module, about: dict[str, Any]) ->
     """Final weights with ``about``: what is needed to build the network again, and provenance."""
     state = {key: value.detach().cpu() for key, value in network.state_dict().items()}
     save(path, {"state_dict": state, "about": about})
+
+
+def save_history(path: Path, history: pd.DataFrame, checkpoint: Path) -> None:
+    """Write the history, the last result of a training, then remove the checkpoint.
+
+    In this order a job that dies while it writes loses nothing.
+    """
+    write_atomically(path, history.to_csv(index=False).encode())
+    checkpoint.unlink(missing_ok=True)
 
 
 def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

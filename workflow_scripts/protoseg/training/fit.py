@@ -62,7 +62,9 @@ def fit(
     device: torch.device,
     checkpoint: Path,
 ) -> pd.DataFrame:
-    """Train ``network`` in place with SGD; resumes from ``checkpoint``, removes it at the end.
+    """Train ``network`` in place with SGD; resumes from ``checkpoint``.
+
+    The checkpoint of the last epoch stays until its results are written (`save_history`).
 
     Args:
         groups: SGD parameter groups with `params`, `lr`, `weight_decay`, `momentum`.
@@ -102,9 +104,7 @@ def fit(
                 bar.update()
             history.append(_epoch_row(rows, epoch, optimizer, time.perf_counter() - started))
             LOG.info("epoch %d/%d: %s", epoch + 1, epochs, _summary(history[-1]))
-            if epoch + 1 < epochs:
-                _save(checkpoint, settings, network, optimizer, history)
-    checkpoint.unlink(missing_ok=True)
+            _save(checkpoint, settings, network, optimizer, history)
     return pd.DataFrame(history)
 
 
