@@ -61,6 +61,7 @@ METHODS = {
 def trained(
     settings: ClassifierSettings, folder: Path, images: int = 2
 ) -> tuple[LocalizationNetwork, pd.DataFrame, dict[str, Any]]:
+    folder.mkdir(exist_ok=True)
     index = small_index(folder, images)
     return train_classifier(
         index,
@@ -102,7 +103,7 @@ def part_of(key: str) -> str:
 
 
 def test_a_fraction_trains_on_fewer_images(tmp_path: Path) -> None:
-    _, whole, _ = trained(replace(CAM, batch_size=1), tmp_path, 6)
-    _, part, _ = trained(replace(CAM, batch_size=1, fraction=0.2), tmp_path, 6)
+    _, whole, _ = trained(replace(CAM, batch_size=1), tmp_path / "whole", 6)
+    _, part, _ = trained(replace(CAM, batch_size=1, fraction=0.2), tmp_path / "part", 6)
     assert whole["steps"].sum() == 6
     assert 1 <= part["steps"].sum() < 6
