@@ -7,9 +7,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from snakemake.utils import update_config
 
 from protoseg.settings.configuration import read_configuration
 
@@ -22,7 +24,8 @@ BLOCKS = {
 }
 WITH_SCRIPT = sorted(name for name, block in BLOCKS.items() if "python {input.script}" in block)
 PROFILES = sorted((REPOSITORY / "profiles").glob("*/config.yaml"))
-CONFIGURATIONS = [REPOSITORY / "config.yaml", *sorted(REPOSITORY.glob("experiments/*.yaml"))]
+ANIMALS = [REPOSITORY / f"experiments/voc_animals{part}.yaml" for part in ("", "_methods")]
+CONFIGURATIONS = [[REPOSITORY / "config.yaml"], ANIMALS[:1], ANIMALS]
 
 
 @pytest.mark.parametrize("rule", WITH_SCRIPT)
@@ -76,10 +79,17 @@ def test_slurm_profile_beside_the_local_one_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.parametrize("file", CONFIGURATIONS, ids=lambda path: path.stem)
-def test_configuration_is_valid(file: Path) -> None:
-    configuration = read_configuration(yaml.safe_load(file.read_text()))
+@pytest.mark.parametrize("files", CONFIGURATIONS, ids=lambda files: files[-1].stem)
+def test_configuration_is_valid(files: list[Path]) -> None:
+    config: dict[str, Any] = {}
+    for file in files:
+        update_config(config, yaml.safe_load(file.read_text()))
+    configuration = read_configuration(config)
     assert configuration.tables
+
+
+def test_every_configuration_of_the_folder_is_tried() -> None:
+    assert set(REPOSITORY.glob("experiments/*.yaml")) == set(ANIMALS)
 
 
 def test_default_configuration_trains_shared_classifiers_once(tmp_path: Path) -> None:
