@@ -14,6 +14,7 @@ from protoseg.settings.schema import AffinitySettings
 from protoseg.settings.stage_file import read_stage_settings
 from protoseg.storage import ResultReader
 from protoseg.training.checkpoint import save_history, save_weights
+from protoseg.training.distributed import on_all_gpus, rank
 
 
 def main(arguments: Arguments) -> None:
@@ -32,9 +33,10 @@ def main(arguments: Arguments) -> None:
         fingerprint=f"{fingerprint}-{arguments.code}",
         checkpoint=arguments.checkpoint,
     )
-    save_weights(arguments.weights, model, describe(settings, seed))
-    save_history(arguments.history, history, arguments.checkpoint)
+    if rank() == 0:
+        save_weights(arguments.weights, model, describe(settings, seed))
+        save_history(arguments.history, history, arguments.checkpoint)
 
 
 if __name__ == "__main__":
-    run(main, __doc__, **TRAINING, labels=[Path], classifier=[Path])
+    run(on_all_gpus(main), __doc__, **TRAINING, labels=[Path], classifier=[Path])

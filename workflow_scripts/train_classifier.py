@@ -9,6 +9,7 @@ from protoseg.localization.train import train_classifier
 from protoseg.settings.localization import ClassifierSettings
 from protoseg.settings.stage_file import read_stage_settings
 from protoseg.training.checkpoint import save_history, save_weights
+from protoseg.training.distributed import on_all_gpus, rank
 
 
 def main(arguments: Arguments) -> None:
@@ -25,9 +26,10 @@ def main(arguments: Arguments) -> None:
         fingerprint=f"{fingerprint}-{arguments.code}",
         checkpoint=arguments.checkpoint,
     )
-    save_weights(arguments.weights, network, about)
-    save_history(arguments.history, history, arguments.checkpoint)
+    if rank() == 0:
+        save_weights(arguments.weights, network, about)
+        save_history(arguments.history, history, arguments.checkpoint)
 
 
 if __name__ == "__main__":
-    run(main, __doc__, **TRAINING)
+    run(on_all_gpus(main), __doc__, **TRAINING)

@@ -28,6 +28,7 @@ SETTINGS = FitSettings(
     seed=3,
     workers=0,
     fingerprint="abc",
+    unused_parameters=False,
 )
 
 

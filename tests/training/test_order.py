@@ -39,3 +39,19 @@ def test_fewer_images_than_a_batch() -> None:
     assert len(EpochBatches(3, 3, 0)) == 1
     with pytest.raises(InputError, match="2 training images are fewer than a batch of 3"):
         EpochBatches(2, 3, 0)
+
+
+def test_ranks_share_every_batch() -> None:
+    whole = batches(0, 5, batch_size=4)
+    shares = [list(EpochBatches(11, 4, 0, rank, 2)) for rank in range(2)]
+    assert all(len(part) == 2 for share in shares for part in share)
+    joined = [[key[1] for key in one + other] for one, other in zip(*shares, strict=True)]
+    assert joined == batches(0, 0, batch_size=4)
+    assert joined != whole
+
+
+def test_batch_that_ranks_cannot_share() -> None:
+    with pytest.raises(
+        InputError, match=r"batch of 10 .* by 4 processes; set batch_size to a multiple of 4"
+    ):
+        EpochBatches(20, 10, 0, 0, 4)

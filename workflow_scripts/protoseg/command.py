@@ -1,7 +1,7 @@
 """What every command of the pipeline shares: arguments, logging, and how it fails.
 
-Each command is `run(main, __doc__, name=type, ...)`: every name becomes a required `--name`, and
-`main` gets the parsed namespace. Bad input ends with one message and status 1.
+Each command is `run(main, __doc__, name=type, ...)`: every name becomes a `--name`, required unless
+in `OPTIONAL`, and `main` gets the parsed namespace. Bad input ends with one message and status 1.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ Arguments = argparse.Namespace
 
 # Options that commands have in common: of all that read images, of trainings, of scattered rules.
 IMAGES: dict[str, Any] = {"settings": Path, "index": Path, "list": str}
-TRAINING = IMAGES | {"checkpoint": Path, "weights": Path, "history": Path}
+TRAINING = IMAGES | {"checkpoint": Path, "weights": Path, "history": Path, "processes": int}
 SHARD = IMAGES | {"shard": str, "output": Path}
+OPTIONAL = {"processes": "processes that train together; one per GPU of a SLURM job without it"}
 
 
 def parser(description: str | None, options: dict[str, Any]) -> argparse.ArgumentParser:
-    """Parser with one option per entry: required, but `workers` (0) and `code` (empty)."""
+    """Parser with one option per entry: required, but `workers` (0), `code` (empty), `OPTIONAL`."""
     result = argparse.ArgumentParser(description=description)
     for name, kind in options.items():
         several = isinstance(kind, list)
@@ -35,7 +36,8 @@ def parser(description: str | None, options: dict[str, Any]) -> argparse.Argumen
             f"--{name.replace('_', '-')}",
             type=kind[0] if several else kind,
             nargs="*" if several else None,
-            required=True,
+            required=name not in OPTIONAL,
+            help=OPTIONAL.get(name),
         )
     result.add_argument("--workers", type=int, default=0, help="processes for loading or the CRF")
     result.add_argument("--code", default="", help="digest of the code, part of checkpoints")

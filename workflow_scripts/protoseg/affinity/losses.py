@@ -82,8 +82,8 @@ def affinity_losses(
     Args:
         sums: of this rank's part of the batch.
         reduce_counts: sums the counts [3] over all ranks. Every rank then has its own share of
-            the losses, and the shares add up to the loss of the whole batch; where gradients are
-            averaged over ranks, multiply `total` by their number.
+            the losses, and the shares add up to the loss of the whole batch; where they are
+            averaged over ranks, multiply the costs by their number.
     """
     counts = sums.counts if reduce_counts is None else reduce_counts(sums.counts)
     background, foreground, negative = counts.to(sums.costs.dtype).unbind()

@@ -13,6 +13,7 @@ from protoseg.affinity.losses import affinity_losses, pair_sums
 from protoseg.affinity.model import AffinityModel, new_model
 from protoseg.data.labelled import LabelledDataset
 from protoseg.settings.schema import AffinitySettings
+from protoseg.training.distributed import rank, sum_over_ranks, world_size
 from protoseg.training.fit import Batch, FitSettings, fit
 from protoseg.training.precision import autocast, default_device
 
@@ -39,7 +40,7 @@ def train_affinity(
     fingerprint: str,
     checkpoint: Path,
 ) -> tuple[AffinityModel, pd.DataFrame]:
-    """Train the branches; returns the model and its history."""
+    """Train the branches; returns the model and its history, complete on rank 0."""
     torch.manual_seed(seed)  # initial weights of the branches
     device = default_device()
     model = new_model(settings, classifier)
@@ -48,7 +49,7 @@ def train_affinity(
         with autocast(device, settings.precision):
             fields = network(batch["image"])
         sums = pair_sums(fields.edge_logits, batch["label"], settings.radius, fields.displacement)
-        return affinity_losses(sums)
+        return affinity_losses(sums._replace(costs=sums.costs * world_size()), sum_over_ranks)
 
     fit_settings = FitSettings(
         batch_size=settings.batch_size,
@@ -59,10 +60,11 @@ def train_affinity(
         seed=seed,
         workers=workers,
         fingerprint=fingerprint,
+        unused_parameters=False,
     )
     groups = parameter_groups(model, settings)
     history = fit(model, groups, loss_function, dataset, fit_settings, device, checkpoint)
-    if settings.displacement:
+    if settings.displacement and rank() == 0:
         fill_displacement_mean(model, dataset, settings, device)
     return model, history
 

@@ -61,7 +61,8 @@ def kept_statistics(network: nn.Module) -> Iterator[None]:
 
     They belong to what the network sees at inference: plain features at the image's own scale.
     """
-    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
+    kinds = (nn.BatchNorm2d, nn.SyncBatchNorm)  # the latter where several GPUs train
+    norms = [m for m in network.modules() if isinstance(m, kinds) and m.training]
     momenta = [norm.momentum for norm in norms]
     try:
         for norm in norms:

@@ -142,6 +142,7 @@ def train_classifier(
         seed=seed,
         workers=workers,
         fingerprint=fingerprint,
+        unused_parameters=True,  # such as side branches without a consistency loss
     )
     history = fit(
         network,

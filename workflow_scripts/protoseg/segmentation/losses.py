@@ -3,7 +3,8 @@
 Label maps hold 0 (background) to C - 1 and 255 (ignored). Three forms of cross-entropy: the plain
 mean over pixels, background and foreground averaged apart over the batch, and DSRG's balanced
 seeding loss per image (DSRG, equation 4). Sources: DeepLabV2's published code, ToCo, DSRG.
-A batch, or a part of it, without any valid pixel adds 0, never NaN.
+A batch, or a part of it, without any valid pixel adds 0, never NaN. Means over pixels run over the
+batch of all ranks, so that the losses averaged over ranks are those of the whole batch.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from protoseg.segmentation.heads import at_least_float32
+from protoseg.training.distributed import sum_over_ranks, world_size
 
 IGNORED = 255
 DSRG_FLOOR = 1e-4  # added to every probability, and the least divisor, in DSRG's layers
@@ -125,4 +127,5 @@ def _pixel_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
 
 
 def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    return (values * mask).sum() / mask.sum().clamp(min=1)
+    count = sum_over_ranks(mask.sum()).clamp(min=1)
+    return world_size() * (values * mask).sum() / count

@@ -78,6 +78,7 @@ def train_segmenter(
         seed=seed,
         workers=workers,
         fingerprint=fingerprint,
+        unused_parameters=False,
     )
     groups = parameter_groups(
         network,

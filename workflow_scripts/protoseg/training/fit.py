@@ -2,7 +2,8 @@
 
 In: a network, parameter groups, a loss function and a data set whose items are (epoch, position).
 Out: the trained network and a history, one row per epoch. It knows no method: the loss function
-maps (network, batch) to named scalars of which `total` is minimised.
+maps (network, batch) to named scalars of which `total` is minimised. With several GPUs every rank
+runs it on its share of each batch (`distributed`); rank 0 writes the checkpoint.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pandas as pd
 import torch
@@ -23,6 +24,14 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from protoseg.errors import InputError
 from protoseg.training.checkpoint import load_checkpoint, save
+from protoseg.training.distributed import (
+    averaged_over_ranks,
+    process_group,
+    rank,
+    seed_rank,
+    sum_over_ranks,
+    world_size,
+)
 from protoseg.training.order import EpochBatches
 from protoseg.training.precision import place
 from protoseg.training.schedule import poly_factor
@@ -37,10 +46,12 @@ class FitSettings:
     """What the loop needs to know.
 
     Attributes:
-        batch_size: images per step. max_steps: total steps, or None for ``epochs`` passes.
+        batch_size: images per step over all ranks.
+        max_steps: total steps, or None for ``epochs`` passes.
         clip_norm: global gradient norm limit, 0 for none. schedule_block: see `poly_factor`.
-        seed: of data order and augmentation. workers: loader processes.
+        seed: of data order and augmentation. workers: loader processes of all ranks together.
         fingerprint: of settings and code; a checkpoint of another one is refused.
+        unused_parameters: whether a loss may leave out some of those that train.
     """
 
     batch_size: int
@@ -51,6 +62,23 @@ class FitSettings:
     seed: int
     workers: int
     fingerprint: str
+    unused_parameters: bool
+
+
+class BatchLosses(nn.Module):
+    """A network and its loss function as one module: batch -> named losses.
+
+    Gradients are averaged over the ranks of a module that is called as a whole, while loss
+    functions call the parts of a network. ``total`` alone carries gradient.
+    """
+
+    def __init__(self, network: nn.Module, loss_function: LossFunction) -> None:
+        super().__init__()
+        self.network, self.loss_function = network, loss_function
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        losses = self.loss_function(self.network, batch)
+        return {name: v if name == "total" else v.detach() for name, v in losses.items()}
 
 
 def fit(
@@ -73,11 +101,25 @@ def fit(
         History: epoch, steps, seconds, learning_rate (first group), and the mean of every loss.
 
     Raises:
-        InputError: a loss that is not finite, with its name and step; too few images for a batch;
-            a checkpoint of other settings or code.
+        InputError: a loss that is not finite, with its name and step; too few images for a batch,
+            or a batch that ranks cannot share; a checkpoint of other settings or code.
     """
+    with process_group(device):
+        return _train(network, groups, loss_function, dataset, settings, device, checkpoint)
+
+
+def _train(
+    network: nn.Module,
+    groups: list[dict[str, Any]],
+    loss_function: LossFunction,
+    dataset: Dataset[Batch],
+    settings: FitSettings,
+    device: torch.device,
+    checkpoint: Path,
+) -> pd.DataFrame:
     place(network, device)
-    batches = EpochBatches(len(dataset), settings.batch_size, settings.seed)  # type: ignore[arg-type]
+    length: int = len(dataset)  # type: ignore[arg-type]
+    batches = EpochBatches(length, settings.batch_size, settings.seed, rank(), world_size())
     max_steps = settings.max_steps or settings.epochs * len(batches)
     epochs = -(-max_steps // len(batches))
     optimizer = torch.optim.SGD(groups, lr=groups[0]["lr"])
@@ -85,12 +127,12 @@ def fit(
     history = _resume(checkpoint, settings, network, optimizer)
     loader = _loader(dataset, batches, settings.workers, device)
     network.train()
-    with (
-        logging_redirect_tqdm(),
-        tqdm(total=max_steps, initial=len(history) * len(batches), disable=None) as bar,
-    ):
+    module = BatchLosses(network, loss_function)
+    compute_losses = averaged_over_ranks(module, groups, settings.unused_parameters)
+    with logging_redirect_tqdm(), _bar(max_steps, len(history) * len(batches)) as bar:
         for epoch in range(len(history), epochs):
             batches.epoch = epoch
+            seed_rank(settings.seed, epoch)
             started, rows = time.perf_counter(), []
             for step, batch in enumerate(loader, epoch * len(batches)):
                 if step >= max_steps:
@@ -98,7 +140,7 @@ def fit(
                 factor = poly_factor(step, max_steps, block=settings.schedule_block)
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
-                losses = loss_function(network, _to_device(batch, device))
+                losses = compute_losses(_to_device(batch, device))
                 _update(network, optimizer, losses["total"], settings.clip_norm)
                 rows.append({name: value.detach() for name, value in losses.items()})
                 bar.update()
@@ -108,9 +150,15 @@ def fit(
     return pd.DataFrame(history)
 
 
+def _bar(steps: int, done: int) -> tqdm[NoReturn]:
+    """Progress of rank 0, on a terminal."""
+    return tqdm(total=steps, initial=done, disable=None if rank() == 0 else True)
+
+
 def _loader(
     dataset: Dataset[Batch], batches: EpochBatches, workers: int, device: torch.device
 ) -> DataLoader[Batch]:
+    workers = -(-workers // world_size())
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -157,14 +205,16 @@ def _save(
     optimizer: torch.optim.Optimizer,
     history: list[dict[str, float]],
 ) -> None:
-    """Everything that the remaining epochs depend on."""
+    """Everything that the remaining epochs depend on; rank 0 writes it."""
+    if rank() > 0:
+        return
     state = {
         "fingerprint": settings.fingerprint,
         "epoch": len(history),
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
         "rng": torch.get_rng_state(),
-        "rng_cuda": torch.cuda.get_rng_state_all(),
+        "rng_cuda": torch.cuda.get_rng_state_all()[:1],  # its own: a resume may see fewer GPUs
         "history": history,
     }
     save(checkpoint, state)
@@ -181,8 +231,9 @@ def _to_device(batch: Batch, device: torch.device) -> Batch:
 def _epoch_row(
     rows: list[dict[str, Tensor]], epoch: int, optimizer: torch.optim.Optimizer, seconds: float
 ) -> dict[str, float]:
-    """Means over the epoch's steps; raises InputError where one is not finite."""
-    means = {name: torch.stack([row[name] for row in rows]).float() for name in rows[0]}
+    """Means over the epoch's steps and ranks; raises InputError where one is not finite."""
+    stacked = {name: torch.stack([row[name] for row in rows]).float() for name in rows[0]}
+    means = {name: sum_over_ranks(values) / world_size() for name, values in stacked.items()}
     for name, values in means.items():
         if not torch.isfinite(values).all():
             step = int((~torch.isfinite(values)).nonzero()[0])

@@ -1,7 +1,8 @@
 """Order of the training data: a function of (seed, epoch) alone.
 
 Batches are lists of (epoch, position) pairs; the data set draws its augmentation from them. So the
-number of workers, a resume or a prefetch changes nothing.
+number of workers, a resume or a prefetch changes nothing. Of every batch, each rank has an equal
+share.
 """
 
 from __future__ import annotations
@@ -15,23 +16,37 @@ from protoseg.errors import InputError
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """The batches of one epoch; an incomplete last batch is dropped.
+    """The batches of one epoch, or a rank's share of them; an incomplete last batch is dropped.
+
+    Args:
+        length: images, or pairs of images. batch_size: of them, per step over all ranks.
+        rank: number of this process among ``ranks``.
 
     Raises:
-        InputError: fewer images than one batch.
+        InputError: fewer images than one batch; a batch that gives no equal shares.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, length: int, batch_size: int, seed: int, rank: int = 0, ranks: int = 1
+    ) -> None:
         if length < batch_size:
             raise InputError(
                 f"{length} training images are fewer than a batch of {batch_size}; lower batch_size"
             )
+        if batch_size % ranks:
+            raise InputError(
+                f"a batch of {batch_size} images (or pairs) cannot be shared by {ranks} processes; "
+                f"set batch_size to a multiple of {ranks} (with pairs of {2 * ranks}), or use "
+                "fewer GPUs"
+            )
         self.length, self.batch_size, self.seed, self.epoch = length, batch_size, seed, 0
+        self.rank, self.share = rank, batch_size // ranks
 
     def __len__(self) -> int:
         return self.length // self.batch_size
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            yield [(self.epoch, int(i)) for i in order[start : start + self.batch_size]]
+        first, end = self.rank * self.share, len(self) * self.batch_size
+        for start in range(first, end, self.batch_size):
+            yield [(self.epoch, int(i)) for i in order[start : start + self.share]]

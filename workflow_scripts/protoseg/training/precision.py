@@ -8,12 +8,14 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from protoseg.training.distributed import local_rank
+
 Network = TypeVar("Network", bound=nn.Module)
 
 
 def default_device() -> torch.device:
-    """The GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The rank's own GPU where there is one, else the CPU."""
+    return torch.device("cuda", local_rank()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
