@@ -147,6 +147,15 @@ def test_merged_shards_equal_one_file(tmp_path: Path, kind: str) -> None:
     assert (tmp_path / "again.h5").read_bytes() == (tmp_path / "merged.h5").read_bytes()
 
 
+def test_number_of_shards_changes_no_byte(tmp_path: Path) -> None:
+    ids = ["3", "1", "4", "0", "2"]
+    for count in (1, 8):
+        names = [f"{number}-of-{count}" for number in range(1, count + 1)]
+        parts = [write_labels(tmp_path / f"{name}.h5", shard_of(ids, name)) for name in names]
+        merge_results(parts, tmp_path / f"merged{count}.h5", "labels")
+    assert (tmp_path / "merged8.h5").read_bytes() == (tmp_path / "merged1.h5").read_bytes()
+
+
 def test_shards_of_different_settings_are_refused(tmp_path: Path) -> None:
     parts = [write_labels(tmp_path / f"{n}.h5", [n], fingerprint=n) for n in ("1", "2")]
     with pytest.raises(InputError, match="different settings"):

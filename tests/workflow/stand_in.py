@@ -3,13 +3,14 @@
 In: a command line of a rule. Out: every file that the command would write, holding a digest of the
 command's name, of its settings and of the content of the files it reads. So a result changes where
 its causes change, and comes out byte for byte equal where they do not. `--code` is left out: code
-that changes need not change a result.
+that changes need not change a result. A command line that names STAND_IN_FAILS fails.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -51,6 +52,9 @@ def written(command: str, given: dict[str, list[str]]) -> list[Path]:
 
 def main() -> None:
     script, *arguments = sys.argv[1:]
+    failing = os.environ.get("STAND_IN_FAILS")
+    if failing and failing in " ".join(arguments):
+        sys.exit(1)
     command = Path(script).stem
     given = options(arguments)
     files = written(command, given)
