@@ -17,7 +17,7 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WARM = Path(__file__).parent / "warm_python.py"
-STAGES = ("maps", "pseudo_labels", "refined_labels", "predictions")
+STAGES = ("maps", "pseudo_labels", "refined_labels", "predictions", "predictions_crf")
 NETWORK = {"backbone": "mobilenet_v2", "batch_size": 8, "crop": 64}
 CONFIG: dict[str, Any] = {
     "title": "Tiny",
@@ -104,7 +104,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_table_holds_the_scores_of_every_stage(folder: Path) -> None:
     run = folder / "results" / "tiny" / "sipe" / "seed0"
     scores = [json.loads((run / stage / "metrics.json").read_text()) for stage in STAGES]
-    assert [score["list"] for score in scores] == ["train", "train", "train", "val"]
+    assert [score["list"] for score in scores] == ["train", "train", "train", "val", "val"]
     assert all(0 <= score["miou"] <= 100 for score in scores)
     with (folder / "results" / "tables" / "all.csv").open() as stream:
         rows = list(csv.reader(stream))
