@@ -2,7 +2,7 @@
 #
 #   images + image-level labels
 #     -> index_dataset -> train_classifier -> export_maps -> make_pseudo_labels
-#     -> train_affinity -> refine_labels -> train_segmenter -> predict
+#     -> train_affinity -> refine_labels -> train_segmenter -> predict (-> refine_predictions)
 #     -> evaluate_maps, evaluate_labels -> make_table, draw_panels, draw_curves, make_report
 #
 # snakemake                                  every table, figure and the report of config.yaml
@@ -29,7 +29,9 @@ include: "rules/affinity.smk"
 include: "rules/refined_labels.smk"
 include: "rules/segmenter.smk"
 include: "rules/predictions.smk"
+include: "rules/predictions_crf.smk"
 include: "rules/evaluation.smk"
+include: "rules/submission.smk"
 include: "rules/report.smk"
 include: "rules/targets.smk"
 

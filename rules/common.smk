@@ -33,12 +33,21 @@ PARTS = {
     "rest": f"{EXPERIMENTS.dataset['labels_list']} - {EXPERIMENTS.dataset['maps_list']}",
 }
 
+# What the segmenter predicts on, by file: the scored images and those of the panels; images without
+# ground truth.
+PREDICTED = {
+    "predictions": f"{EXPERIMENTS.dataset['val_list']} + {CONFIGURATION.panel_images}",
+}
+if EXPERIMENTS.dataset["test_list"]:
+    PREDICTED["test"] = EXPERIMENTS.dataset["test_list"]
+
 
 wildcard_constraints:
     experiment=r"[^/]+",
     seed=r"\d+",
     stage=r"[a-z_]+",
     part="|".join(PARTS),
+    predicted="|".join(PREDICTED),
     scatteritem=r"\d+-of-\d+",
 
 
@@ -76,6 +85,12 @@ def classifier_weights(stage):
     return files
 
 
+def initial_segmenter(wildcards):
+    """The segmenter to start from, if one is set; it may be one that the workflow trains."""
+    init = EXPERIMENTS.settings[wildcards.experiment]["segmenter"]["init"]
+    return [init] if init else []
+
+
 def repository_file(name):
     """Path from the working directory: inputs are compared by path, and the checkout may move."""
     return os.path.relpath(Path(workflow.basedir) / name)
@@ -109,6 +124,8 @@ def weights_checks(*stages):
         found = []
         for stage in stages:
             settings = EXPERIMENTS.settings[wildcards.experiment][stage]
+            if settings.get("init"):
+                continue
             if settings["weights"] not in ("random", "classifier"):
                 name = weights_name(settings["weights"])
                 found.append(f"results/weights/{settings['backbone']}/{name}.json")
@@ -120,6 +137,18 @@ def weights_checks(*stages):
 def script(name):
     """Path of a command; never a reason to rerun, its code digest is."""
     return ancient(repository_file(f"workflow_scripts/{name}.py"))
+
+
+def predicted_list(wildcards):
+    """List expression of the predicted images in the wildcards."""
+    return PREDICTED[wildcards.predicted]
+
+
+def result_kind(wildcards):
+    """What a result file holds: maps, a segmenter's scores, or labels."""
+    if wildcards.stage == "maps":
+        return "maps"
+    return "scores" if wildcards.file.endswith("_scores") else "labels"
 
 
 def part_list(wildcards):
@@ -138,6 +167,15 @@ def every(stage, name, experiments=None):
     chosen = EXPERIMENTS.names if experiments is None else experiments
     found = [result(e, s, stage, name) for e in chosen for s in EXPERIMENTS.seeds]
     return list(dict.fromkeys(found))
+
+
+def submissions(wildcards):
+    """The archives for VOC's server, of every experiment after the denseCRF."""
+    if "test" not in PREDICTED:
+        raise WorkflowError(
+            "a submission needs dataset.test_list: name the list of test images"
+        )
+    return every("predictions_crf", "submission.tgz")
 
 
 def index_folder(wildcards, input):
@@ -160,6 +198,7 @@ SCORED_LABELS = {
     "pseudo_labels": ("scored.h5", EXPERIMENTS.dataset["maps_list"]),
     "refined_labels": ("scored.h5", EXPERIMENTS.dataset["maps_list"]),
     "predictions": ("predictions.h5", EXPERIMENTS.dataset["val_list"]),
+    "predictions_crf": ("predictions.h5", EXPERIMENTS.dataset["val_list"]),
 }
 
 

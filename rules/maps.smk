@@ -44,7 +44,7 @@ rule merge_shards:
     conda:
         "../envs/protoseg.yaml"
     params:
-        kind=lambda wildcards: "maps" if wildcards.stage == "maps" else "labels",
+        kind=result_kind,
     message:
         "merge shards of {wildcards.stage}/{wildcards.file}.h5 of {wildcards.experiment}"
     shell:

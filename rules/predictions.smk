@@ -1,4 +1,5 @@
-# Needs: the segmenter. Makes: predictions/predictions.h5, the validation list and the panel images.
+# Needs: the segmenter. Makes: predictions/predictions.h5, the validation list and the panel images;
+# predictions/predictions_scores.h5, what the denseCRF needs of them, where it is asked for.
 
 
 rule predict:
@@ -8,23 +9,25 @@ rule predict:
         settings=f"{RUN}/predictions/settings.json",
         weights=stage_files("segmenter", "weights.pt"),
     output:
-        temp(f"{RUN}/predictions/shards/predictions-{{scatteritem}}.h5"),
+        labels=temp(f"{RUN}/predictions/shards/{{predicted}}-{{scatteritem}}.h5"),
+        scores=temp(f"{RUN}/predictions/shards/{{predicted}}_scores-{{scatteritem}}.h5"),
     log:
-        f"logs/predict/{LOGS}-{{scatteritem}}.log",
+        f"logs/predict/{LOGS}-{{predicted}}-{{scatteritem}}.log",
     benchmark:
-        f"logs/predict/{LOGS}-{{scatteritem}}.tsv"
+        f"logs/predict/{LOGS}-{{predicted}}-{{scatteritem}}.tsv"
     conda:
         "../envs/protoseg.yaml"
     params:
         index=index_folder,
-        list=f"{EXPERIMENTS.dataset['val_list']} + {CONFIGURATION.panel_images}",
+        list=predicted_list,
         code=code_digest("predict"),
     message:
-        "predict with {wildcards.experiment}, seed {wildcards.seed}, {wildcards.scatteritem}"
+        "predict with {wildcards.experiment}, seed {wildcards.seed},"
+        " {wildcards.predicted} {wildcards.scatteritem}"
     shell:
         "exec python {input.script} --settings {input.settings} --index {params.index}"
         " --list {params.list:q} --shard {wildcards.scatteritem} --weights {input.weights}"
-        " --output {output} --workers {threads} 2> {log}"
+        " --output {output.labels} --scores {output.scores} 2> {log}"
 
 
 rule export_png:

@@ -5,11 +5,11 @@ from protoseg.settings.configuration import SCORED_STAGES
 
 
 def scores_of(row, stage):
-    """Whether a row has scores of its own in a stage: one trained on masks has only predictions."""
+    """Whether a row has scores of its own in a stage: one trained on masks only has predictions."""
     if row not in EXPERIMENTS.names or stage not in SCORED_STAGES:
         return False
     labels = EXPERIMENTS.settings[row]["segmenter"]["labels"]
-    return labels != "ground_truth" or stage == "predictions"
+    return labels != "ground_truth" or stage in ("predictions", "predictions_crf")
 
 
 def table_spec(table):
@@ -83,7 +83,10 @@ def sweep_spec():
 
 
 def panels_spec():
-    """Columns of the panels: image, maps, labels of every stage, ground truth."""
+    """Columns of the panels: image, maps, labels of every stage, ground truth.
+
+    The denseCRF on predictions has a column where the tables plan it for that experiment.
+    """
     seed = EXPERIMENTS.seeds[0]
     columns = [{"title": "image", "kind": "image"}]
     for name in CONFIGURATION.panels.get("maps", []):
@@ -96,6 +99,9 @@ def panels_spec():
         columns.append({"title": f"{title} ({name})", "kind": "maps", "file": file})
     labels = CONFIGURATION.panels.get("labels")
     for stage in SCORED_LABELS if labels else []:
+        owner = EXPERIMENTS.owner(labels, stage)
+        if stage == "predictions_crf" and owner not in PLANNED.get(stage, []):
+            continue
         file = result(labels, seed, stage, SCORED_LABELS[stage][0])
         title = stage.replace("_", " ").removesuffix("s")
         columns.append({"title": f"{title} ({labels})", "kind": "labels", "file": file})
@@ -160,9 +166,14 @@ def differences(name):
         stage: {k: v for k, v in own[stage].items() if v != parent[stage][k]}
         for stage in own
     }
-    return {"base": base} | {
-        stage: values for stage, values in changed.items() if values
-    }
+    origin = (
+        {"preset": EXPERIMENTS.presets[name]} if name in EXPERIMENTS.presets else {}
+    )
+    return (
+        {"base": base}
+        | origin
+        | {stage: values for stage, values in changed.items() if values}
+    )
 
 
 CAPTIONS = {
@@ -197,7 +208,10 @@ def report_spec():
             "train_affinity": benchmark_files("train_affinity", "affinity"),
             "refine_labels": benchmark_files("refine_labels", "refined_labels", shards),
             "train_segmenter": benchmark_files("train_segmenter", "segmenter"),
-            "predict": benchmark_files("predict", "predictions", "-{item}"),
+            "predict": benchmark_files("predict", "predictions", "-predictions-{item}"),
+            "refine_predictions": benchmark_files(
+                "refine_predictions", "predictions_crf", "-predictions-{item}"
+            ),
         },
         "experiments": {name: differences(name) for name in EXPERIMENTS.names},
     }

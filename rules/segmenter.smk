@@ -9,6 +9,7 @@ rule train_segmenter:
         weights_checks=weights_checks("segmenter"),
         labels=label_files,
         classifier=classifier_weights("segmenter"),
+        init=initial_segmenter,
     output:
         weights=f"{RUN}/segmenter/weights.pt",
         history=f"{RUN}/segmenter/history.csv",

@@ -7,6 +7,8 @@ localrules:
     refined_labels,
     segmenter,
     predictions,
+    predictions_crf,
+    submission,
     tables,
     figures,
     report,
@@ -46,6 +48,16 @@ rule segmenter:
 rule predictions:
     input:
         every("predictions", "metrics.json"),
+
+
+rule predictions_crf:
+    input:
+        every("predictions_crf", "metrics.json"),
+
+
+rule submission:
+    input:
+        submissions,
 
 
 rule tables:

@@ -1,4 +1,4 @@
-"""Predict one shard of a list with the trained segmenter."""
+"""Predict one shard of a list with the trained segmenter: labels, and scores for the denseCRF."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from protoseg.data.selection import select_ids
 from protoseg.progress import progress
 from protoseg.segmentation.inference import predict
 from protoseg.segmentation.train import load_segmenter
-from protoseg.settings.schema import PredictionsSettings
+from protoseg.settings.predictions import PredictionsSettings
 from protoseg.settings.stage_file import read_stage_settings
-from protoseg.storage import shard_of, write_labels
+from protoseg.storage import shard_of, write_results
 from protoseg.training.precision import default_device
 
 
@@ -24,10 +24,16 @@ def main(arguments: Arguments) -> None:
     ids = shard_of(select_ids(index, arguments.list), arguments.shard)
     device = default_device()
     network = load_segmenter(arguments.weights, device)
-    labels = predict(network, index, ids, settings, device, arguments.workers)
-    labels = progress(labels, len(ids), "predictions")
-    write_labels(arguments.output, index.class_names, fingerprint, labels)
+    predictions = predict(network, index, ids, settings, device)
+    names = index.class_names
+    with (
+        write_results(arguments.output, "labels", names, fingerprint) as label_writer,
+        write_results(arguments.scores, "scores", names, fingerprint) as score_writer,
+    ):
+        for image_id, label, scores in progress(predictions, len(ids), "predictions"):
+            label_writer.write_label(image_id, label)
+            score_writer.write_maps(image_id, scores)
 
 
 if __name__ == "__main__":
-    run(main, __doc__, **SHARD, weights=Path)
+    run(main, __doc__, **SHARD, weights=Path, scores=Path)

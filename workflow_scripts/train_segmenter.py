@@ -27,7 +27,9 @@ def main(arguments: Arguments) -> None:
     else:
         labels = stored_labels(ResultReader(arguments.labels, "labels"), ids, arguments.list)
     network, history, about = train_segmenter(
-        LabelledDataset(index, ids, labels, settings.crop, settings.scale, seed),
+        LabelledDataset(
+            index, ids, labels, settings.crop, settings.scale, seed, settings.hsv_jitter
+        ),
         settings,
         seed,
         classifier=next(iter(arguments.classifier), None),

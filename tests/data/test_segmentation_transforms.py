@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from protoseg.data.images import MEAN, STD
-from protoseg.data.segmentation_transforms import augment_with_label
+from protoseg.data.segmentation_transforms import augment_with_label, shift_colours
 
 NEAREST = Image.Resampling.NEAREST
 
@@ -97,3 +97,39 @@ def test_a_label_of_another_size_or_type_is_refused() -> None:
     for wrong in (label.T, label.astype(np.int64), label[None]):
         with pytest.raises(ValueError, match=r"the image needs uint8 of shape \(40, 57\)"):
             augment_with_label(image, wrong, 32, (1, 1), random)  # type: ignore[arg-type]
+
+
+def test_shifted_colours_written_out() -> None:
+    red, grey = (200, 50, 50), (100, 100, 100)
+    image = Image.new("RGB", (2, 1))
+    image.putdata([red, grey])
+
+    def pixels(*shifts: int) -> list[tuple[int, ...]]:
+        return [tuple(p) for p in np.asarray(shift_colours(image, shifts))[0].tolist()]
+
+    assert pixels(0, 0, 0) == [red, grey]
+    assert pixels(0, 0, 20) == [(220, 55, 55), (120, 120, 120)]
+    assert pixels(0, -255, 0) == [(200, 200, 200), grey]
+    assert pixels(0, 0, -255) == [(0, 0, 0)] * 2
+    (r, g, b), same = pixels(60, 0, 0)  # a third of the circle: red becomes green
+    assert (r, g) == (50, 200)
+    assert abs(b - 50) <= 3
+    assert same == grey
+    assert pixels(-60, 0, 0)[0][2] == 200
+
+
+def test_colour_jitter_changes_colours_alone_and_zero_draws_nothing() -> None:
+    image, label = example()
+    plain, none, jittered = (
+        augment_with_label(image, label, 96, (0.5, 1.5), random, NEAREST, *jitter)
+        for random, jitter in zip(
+            map(np.random.default_rng, [1] * 3), ((), (0,), (10,)), strict=True
+        )
+    )
+    assert torch.equal(plain[0], none[0])
+    assert torch.equal(plain[1], jittered[1])
+    assert not torch.equal(plain[0], jittered[0])
+    padded = plain[1] == 255
+    assert not jittered[0][:, padded].any()
+    shifts = ((jittered[0] - plain[0])[0] * STD[0] * 255).abs()
+    assert 1 <= shifts.max() <= 30

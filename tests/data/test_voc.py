@@ -193,3 +193,17 @@ def test_the_settings_file_is_checked(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(DatasetError, match="no settings under dataset"):
         dataset_settings(path)
+
+
+def test_images_of_the_test_list_need_neither_annotation_nor_mask(root: Path) -> None:
+    for name in ("e", "f"):
+        Image.new("RGB", (50, 30)).save(root / "JPEGImages" / f"{name}.jpg")
+    (root / "ImageSets" / "Segmentation" / "test.txt").write_text("f\ne\n")
+    index = index_voc(settings(root, test_list="test"), workers=2)
+    assert index.ids("test") == ["f", "e"]
+    assert (index["e"].mask, index["e"].labels, index["e"].size) == (None, (), (30, 50))
+    assert index["b"].labels == (1, 2)
+    assert problems(root, test_list="tests")[0].endswith("name another one in the settings")
+    assert "test" not in index_voc(settings(root), workers=2).lists
+    (root / "JPEGImages" / "e.jpg").unlink()
+    assert len(problems(root, test_list="test")) == 1

@@ -124,9 +124,9 @@ def test_ir_labels_with_a_background_map(file: Path) -> None:
 def test_soft_labels(file: Path) -> None:
     golden = read(file)
     scores = probabilities(golden)
-    before = refine_probabilities(golden["image"], scores, replace(SOFT, iterations=0), 0.0)
+    before = refine_probabilities(golden["image"], scores, replace(SOFT, iterations=0))
     assert_labels(before, golden["soft_argmax_before"])
-    found = refine_probabilities(golden["image"], scores, SOFT, 0.0)
+    found = refine_probabilities(golden["image"], scores, SOFT)
     assert_labels(found, golden["soft_crf"], golden["soft_crf_margin_u8"])
 
 
@@ -136,7 +136,7 @@ def test_soft_labels_on_the_published_wrapped_image(file: Path) -> None:
     image = wrapped_image(golden["image"])
     if "soft_wrapped_image" in golden:
         np.testing.assert_array_equal(image, golden["soft_wrapped_image"])
-    found = refine_probabilities(image, probabilities(golden), SOFT, 0.0)
+    found = refine_probabilities(image, probabilities(golden), SOFT)
     assert_labels(found, golden["soft_crf_wrapped"])
 
 

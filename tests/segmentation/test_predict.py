@@ -10,10 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from protoseg.segmentation.deeplab import DeepLabV2
-from protoseg.segmentation.predict import predict_probabilities
+from protoseg.segmentation.predict import (
+    fuse_scores,
+    likely_classes,
+    predict_probabilities,
+    score_grids,
+)
 
 Fusion = Literal["max", "mean"]
-Fused = Literal["logits", "probabilities"]
 SIZE = (37, 54)
 SCALES = (0.5, 1.0, 1.5)
 
@@ -48,14 +52,13 @@ def resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 @pytest.mark.parametrize("fusion", ["max", "mean"])
-@pytest.mark.parametrize("fused", ["logits", "probabilities"])
 @pytest.mark.parametrize("flip", [False, True])
 def test_is_a_distribution_at_the_size_asked_for(
-    network: DeepLabV2, image: Tensor, fusion: Fusion, fused: Fused, flip: bool
+    network: DeepLabV2, image: Tensor, fusion: Fusion, flip: bool
 ) -> None:
     before = image.clone()
     for size in (SIZE, (20, 81)):
-        found = predict_probabilities(network, image, SCALES, flip, size, fusion, fused)
+        found = predict_probabilities(network, image, SCALES, flip, size, fusion)
         assert found.shape == (3, *size)
         assert found.dtype == torch.float32
         assert (found >= 0).all()
@@ -64,12 +67,11 @@ def test_is_a_distribution_at_the_size_asked_for(
 
 
 @pytest.mark.parametrize("fusion", ["max", "mean"])
-@pytest.mark.parametrize("fused", ["logits", "probabilities"])
 def test_the_mirror_of_an_image_gives_the_mirror_of_the_result(
-    network: DeepLabV2, image: Tensor, fusion: Fusion, fused: Fused
+    network: DeepLabV2, image: Tensor, fusion: Fusion
 ) -> None:
-    found = predict_probabilities(network, image, SCALES, True, SIZE, fusion, fused)
-    mirrored = predict_probabilities(network, image.flip(-1), SCALES, True, SIZE, fusion, fused)
+    found = predict_probabilities(network, image, SCALES, True, SIZE, fusion)
+    mirrored = predict_probabilities(network, image.flip(-1), SCALES, True, SIZE, fusion)
     torch.testing.assert_close(mirrored.flip(-1), found)
 
 
@@ -83,16 +85,13 @@ def test_fusions_written_out(network: DeepLabV2, image: Tensor) -> None:
     at_size = torch.cat([resized(logits, SIZE) for logits in per_scale])
     grid = (per_scale[0].shape[2], per_scale[0].shape[3])
     on_grid = torch.cat([resized(logits, grid) for logits in per_scale])
-    highest = on_grid.softmax(1).amax(0, keepdim=True)
     wanted = {
-        ("mean", "logits"): at_size.mean(0).softmax(0),
-        ("mean", "probabilities"): at_size.softmax(1).mean(0),
-        ("max", "logits"): resized(on_grid.amax(0, keepdim=True), SIZE)[0].softmax(0),
-        ("max", "probabilities"): functional.normalize(resized(highest, SIZE)[0], p=1, dim=0),
+        "mean": at_size.mean(0).softmax(0),
+        "max": resized(on_grid.amax(0, keepdim=True), SIZE)[0].softmax(0),
     }
-    for (fusion, fused), probabilities in wanted.items():
+    for fusion, probabilities in wanted.items():
         for scales in (SCALES, SCALES[::-1]):
-            found = predict_probabilities(forward, image, scales, False, SIZE, fusion, fused)  # type: ignore[arg-type]
+            found = predict_probabilities(forward, image, scales, False, SIZE, fusion)  # type: ignore[arg-type]
             torch.testing.assert_close(found, probabilities)
 
 
@@ -111,9 +110,31 @@ def test_errors_say_what_to_do(network: DeepLabV2, image: Tensor) -> None:
         predict_probabilities(network, image, (), False, SIZE, "max")
     with pytest.raises(ValueError, match="use max or mean"):
         predict_probabilities(network, image, (1.0,), False, SIZE, "sum")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="use logits or probabilities"):
-        predict_probabilities(network, image, (1.0,), False, SIZE, "max", "votes")  # type: ignore[arg-type]
     network.train()
     for forward in (network, network.single_scale):
         with pytest.raises(ValueError, match=r"call \.eval"):
             predict_probabilities(forward, image, (1.0,), False, SIZE, "max")
+
+
+@pytest.mark.parametrize(("fusion", "grids"), [("max", 1), ("mean", 3)])
+def test_grids_of_some_classes_give_their_probabilities(
+    network: DeepLabV2, image: Tensor, fusion: Fusion, grids: int
+) -> None:
+    forward = network.single_scale
+    found = score_grids(forward, image, SCALES, True, fusion)
+    assert [grid.shape[0] for grid in found] == [3] * grids
+    every = fuse_scores(found, SIZE)
+    torch.testing.assert_close(
+        every, predict_probabilities(forward, image, SCALES, True, SIZE, fusion)
+    )
+    some = fuse_scores([grid[[0, 2]] for grid in found], SIZE)
+    torch.testing.assert_close(some, functional.normalize(every[[0, 2]], p=1, dim=0))
+
+
+def test_likely_classes() -> None:
+    probabilities = torch.full((4, 2, 3), 0.001)
+    probabilities[2, 0, 0], probabilities[0, 1, 2] = 0.9, 0.05
+    assert likely_classes(probabilities, 0.01).tolist() == [0, 2]
+    assert likely_classes(probabilities, 0.0).tolist() == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="minimum_probability"):
+        likely_classes(probabilities, 0.95)

@@ -37,8 +37,8 @@ def test_a_change_owns_its_stage_and_everything_after_it() -> None:
     found = experiments_of(
         {"cam": {}, "crf": {"base": "cam", "pseudo_labels": {"iterations": 3}, "title": "t"}}
     )
-    changed = ["pseudo_labels", "affinity", "refined_labels", "segmenter", "predictions"]
-    expected = {stage: "crf" if stage in changed else "cam" for stage in STAGES}
+    unchanged = ["classifier", "maps"]
+    expected = {stage: "cam" if stage in unchanged else "crf" for stage in STAGES}
     assert owners(found, "crf") == expected
     assert set(owners(found, "cam").values()) == {"cam"}
 
@@ -198,6 +198,15 @@ def test_circles_of_bases_end() -> None:
         ({"maps": {"source": "prototypes"}, "classifier": {"prototypes": "pairs"}}, "maps.source"),
         ({"affinity": {"weights": "classifier", "backbone": "resnet101"}}, "affinity.weights"),
         ({"segmenter": {"weights": "classifier"}}, "segmenter.weights"),
+        ({"segmenter": {"head": "large_fov"}}, "segmenter.rates: [6, 12, 18, 24] with head"),
+        (
+            {"segmenter": {"head": "deeplab_v3", "batch_size": 1}},
+            "segmenter.batch_size: 1 with head: deeplab_v3",
+        ),
+        (
+            {"segmenter": {"init": "x", "weights": "classifier", "backbone": "resnet50"}},
+            "segmenter.init: it takes the place of weights",
+        ),
         ({"classifier": {"long_side": [640, 320]}}, "classifier.long_side: 640 is above 320"),
         ({"segmenter": {"scale": [1.5, 0.5]}}, "segmenter.scale: 1.5 is above 0.5"),
     ],

@@ -47,6 +47,8 @@ def written(command: str, given: dict[str, list[str]]) -> list[Path]:
         names.add("weights")
     if command == "make_pseudo_labels":
         names |= {"labels", "ir-labels"}
+    if command == "predict":
+        names.add("scores")
     return [Path(given[name][0]) for name in names & set(given)]
 
 

@@ -112,3 +112,28 @@ def test_default_configuration_trains_shared_classifiers_once(tmp_path: Path) ->
     assert output.count(f"train the classifier of {owner}, seed 0") == 1
     assert "train the classifier of supervised" not in output
     assert output.count("train the segmenter of supervised, seed 0") == 1
+    assert "denseCRF on the predictions" not in output
+
+
+def test_submission_predicts_on_the_test_list_alone(tmp_path: Path) -> None:
+    config = {"dataset": {"test_list": "val"}, "shards": 1, "experiments": {"cam": {}}}
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config))
+    where = ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(tmp_path)]
+    options = ["--dry-run", "--cores", "1", "--workflow-profile", "none", "--configfile", str(file)]
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "submission", *where, *options],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    for message in (
+        "predict with cam, seed 0, test 1-of-1",
+        "denseCRF on the predictions of cam, seed 0, test 1-of-1",
+        "pack the predictions_crf of cam, seed 0, for VOC's server",
+    ):
+        assert output.count(message) == 1
+    assert "evaluate_labels" not in output

@@ -21,13 +21,14 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WARM = Path(__file__).parent / "warm_python.py"
-STAGES = ("maps", "pseudo_labels", "refined_labels", "predictions")
+STAGES = ("maps", "pseudo_labels", "refined_labels", "predictions", "predictions_crf")
 TRAININGS = ("train_classifier", "train_affinity", "train_segmenter")
 RESULTS = {
     "maps": ("scored.h5", "rest.h5"),
     "pseudo_labels": ("scored.h5", "ir_scored.h5", "ir_rest.h5"),
     "refined_labels": ("scored.h5", "rest.h5"),
     "predictions": ("predictions.h5",),
+    "predictions_crf": ("predictions.h5",),
     **{stage: ("weights.pt",) for stage in ("classifier", "affinity", "segmenter")},
 }
 NETWORK = {"backbone": "mobilenet_v2", "batch_size": 8, "crop": 64}
@@ -128,7 +129,7 @@ def folder(warm: Path) -> Path:
 def test_table_holds_the_scores_of_every_stage(folder: Path) -> None:
     run = folder / "results" / "tiny" / "sipe" / "seed0"
     scores = [json.loads((run / stage / "metrics.json").read_text()) for stage in STAGES]
-    assert [score["list"] for score in scores] == ["train", "train", "train", "val"]
+    assert [score["list"] for score in scores] == ["train", "train", "train", "val", "val"]
     assert all(0 <= score["miou"] <= 100 for score in scores)
     with (folder / "results" / "tables" / "all.csv").open() as stream:
         rows = list(csv.reader(stream))

@@ -4,7 +4,7 @@ Written to a temporary name and renamed when complete; equal content gives equal
 lazily, once per process, and check schema version, kind and ids. File attributes: `schema_version`,
 `kind`, `class_names` (background first), `fingerprint` of the settings.
 
-`labels`: uint8 [H, W], class ids, 255 unknown.
+`labels`: uint8 [H, W], class ids, 255 unknown. `scores`: a segmenter's logits, laid out as `maps`.
 `maps`: float32 [n, P], the n maps of all scales one after the other, P = sum of h_s * w_s;
 attributes `classes` [n] (0 is background), `grids` [S, 2] and the image's `size` [2]. They are
 fused on reading by `localization.fusion.fuse_scales`.
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from protoseg.errors import InputError
 
 SCHEMA_VERSION = 1
-RERUN = {"maps": "export_maps", "labels": "the rule that makes it"}
+RERUN = {"maps": "export_maps", "scores": "predict", "labels": "the rule that makes it"}
 
 
 @dataclass(frozen=True)

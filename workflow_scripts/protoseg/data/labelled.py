@@ -28,7 +28,7 @@ class LabelledDataset(Dataset[dict[str, Tensor]]):
 
     Args:
         read_label: gives the label map [H, W] of an id, see `stored_labels` and `ground_truth`.
-        crop: side in pixels. scale: range of random scaling.
+        crop: side in pixels. scale: range of random scaling. hsv_jitter: of colours.
     """
 
     def __init__(
@@ -39,9 +39,11 @@ class LabelledDataset(Dataset[dict[str, Tensor]]):
         crop: int,
         scale: Sequence[float],
         seed: int,
+        hsv_jitter: int = 0,
     ) -> None:
         self.index, self.ids, self.read_label = index, list(ids), read_label
         self.crop, self.scale, self.seed = crop, tuple(scale), seed
+        self.hsv_jitter = hsv_jitter
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -57,7 +59,9 @@ class LabelledDataset(Dataset[dict[str, Tensor]]):
             )
         random = np.random.default_rng((self.seed, epoch, position))
         image = read_image(record.image)
-        pixels, labels = augment_with_label(image, label, self.crop, self.scale, random)
+        pixels, labels = augment_with_label(
+            image, label, self.crop, self.scale, random, hsv_jitter=self.hsv_jitter
+        )
         return {"image": pixels, "label": labels}
 
 

@@ -29,6 +29,7 @@ def augment_with_label(
     scale: Sequence[float],
     random: np.random.Generator,
     resample: Image.Resampling = Image.Resampling.BICUBIC,
+    hsv_jitter: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Random scale, mirror (p = 0.5) and crop of an image and its label map together.
 
@@ -41,6 +42,7 @@ def augment_with_label(
             are rounded, half to even.
         random: the only source of randomness.
         resample: of the image (IRN: bicubic, DeepLabV2: bilinear); labels take the nearest.
+        hsv_jitter: see `shift_colours`; 0 draws nothing.
 
     Returns:
         Image [3, crop, crop] float32 and label map [crop, crop] int64.
@@ -58,6 +60,8 @@ def augment_with_label(
     mirrored = random.random() < 0.5
     top, y0, rows = crop_box(height, crop, random)
     left, x0, columns = crop_box(width, crop, random)
+    if hsv_jitter:
+        image = shift_colours(image, random.integers(-hsv_jitter, hsv_jitter + 1, size=3).tolist())
 
     def view(picture: Image.Image, method: Image.Resampling) -> NDArray[np.uint8]:
         scaled = picture.resize((width, height), method)
@@ -72,3 +76,17 @@ def augment_with_label(
     nearest = view(Image.fromarray(label), Image.Resampling.NEAREST)
     target[inside] = torch.from_numpy(nearest.astype(np.int64))
     return pixels, target
+
+
+def shift_colours(image: Image.Image, shifts: Sequence[int]) -> Image.Image:
+    """RGB image with hue, saturation and value shifted, SEAM's colour augmentation of segmenters.
+
+    Args:
+        shifts: of hue in 180ths of the circle, which closes; of saturation and value in 255ths,
+            which end at 0 and 255.
+    """
+    hsv = np.asarray(image.convert("HSV")).astype(np.int64)  # H, W, 3; hue in 256ths
+    hue = (hsv[:, :, :1] + round(int(shifts[0]) * 256 / 180)) % 256
+    others = np.clip(hsv[:, :, 1:] + np.asarray(shifts[1:]), 0, 255)
+    shifted = np.concatenate([hue, others], axis=2).astype(np.uint8)
+    return Image.frombytes("HSV", image.size, shifted.tobytes()).convert("RGB")

@@ -102,16 +102,18 @@ def read_list(path: Path, problems: list[str]) -> list[str]:
 
 
 def named_lists(settings: DatasetSettings) -> list[str]:
-    """Names of the lists that the settings' expressions use."""
+    """Names of the lists that the settings' expressions use; their images have annotations."""
     chosen = (settings.train_list, settings.labels_list, settings.maps_list, settings.val_list)
     return list(dict.fromkeys(name for expression in chosen for _, name, _ in parse(expression)))
 
 
 def read_lists(root: Path, settings: DatasetSettings) -> tuple[dict[str, list[str]], list[str]]:
-    """Ids of the lists that the settings name, and the problems found."""
+    """Ids of the lists that the settings name, the test list too, and the problems found."""
     problems: list[str] = []
     folder = root / "ImageSets" / "Segmentation"
-    lists = {name: read_list(folder / f"{name}.txt", problems) for name in named_lists(settings)}
+    test = parse(settings.test_list) if settings.test_list else []
+    names = [*named_lists(settings), *(name for _, name, _ in test)]
+    lists = {name: read_list(folder / f"{name}.txt", problems) for name in dict.fromkeys(names)}
     return lists, problems
 
 
@@ -221,7 +223,7 @@ def checked_index(
     if leak := train & val:
         LOG.warning("%d images of %s are trained on", len(leak), settings.val_list)
     records = [
-        ImageRecord(entry.id, entry.image, entry.mask, size, labels[entry.id])
+        ImageRecord(entry.id, entry.image, entry.mask, size, labels.get(entry.id, ()))
         for entry, size in zip(files, sizes, strict=True)
     ]
     values = mask_values(found.classes, found.names)
@@ -243,7 +245,7 @@ def index_voc(settings: DatasetSettings, workers: int) -> DatasetIndex:
         raise DatasetError([f"{root}: no such folder; {cure}"])
     classes, masks = settings.classes or names, mask_folder(root, settings.masks)
     lists, list_problems = read_lists(root, settings)
-    ids = list(dict.fromkeys(chain.from_iterable(lists.values())))
+    ids = list(dict.fromkeys(chain.from_iterable(lists[name] for name in named_lists(settings))))
     labels, label_problems = read_labels(root, ids, classes, names)
     found = Annotated(classes, names, lists, labels, [*list_problems, *label_problems])
     check = partial(inspect, values=mask_values(classes, names), workers=workers)

@@ -125,23 +125,11 @@ def refine_probabilities(
     image: NDArray[np.uint8],
     probabilities: NDArray[np.floating],
     parameters: CRFParameters,
-    minimum_probability: float,
 ) -> NDArray[np.uint8]:
     """CRF labels [H, W], 0 to K - 1, of class probabilities [K, H, W] (a segmenter's softmax).
 
-    Classes whose probability stays below ``minimum_probability`` everywhere take no part, which
-    saves their share of the time; 0 keeps all classes. 0 iterations give the plain argmax.
-
-    Raises:
-        ValueError: no class reaches ``minimum_probability``; see also `ImageCRF`.
+    0 iterations give the plain argmax.
     """
     if parameters.iterations == 0:
         return probabilities.argmax(axis=0).astype(np.uint8)
-    kept = np.flatnonzero(probabilities.max(axis=(1, 2)) >= minimum_probability)
-    if kept.size == 0:
-        raise ValueError(
-            f"no class reaches minimum_probability {minimum_probability}; lower this setting "
-            "(or look for NaN in the probabilities)"
-        )
-    crf = ImageCRF(image, kept.size, parameters)
-    return kept.astype(np.uint8)[crf.labels(soft_unary(probabilities[kept]))]
+    return ImageCRF(image, len(probabilities), parameters).labels(soft_unary(probabilities))

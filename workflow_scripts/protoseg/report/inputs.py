@@ -21,7 +21,9 @@ STAGE_TITLES = {
     "pseudo_labels": "Pseudo labels",
     "refined_labels": "Refined labels",
     "predictions": "Predictions",
+    "predictions_crf": "Predictions + denseCRF",
     "test": "Test server",
+    "test_crf": "Test server + denseCRF",
 }
 REQUIRED = ("list", "images", "class_names", "classes_counted", "miou", "iou", "reading")
 

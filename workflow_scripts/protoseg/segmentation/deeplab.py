@@ -1,8 +1,9 @@
-"""DeepLabV2: images [B, 3, H, W] -> class logits at the stride of the backbone, multi-scale.
+"""DeepLab V2, LargeFOV and V3: images [B, 3, H, W] -> class logits at the backbone's stride.
 
 In training the network also runs on smaller copies of the images and returns the logits of every
 scale and their pixelwise maximum, for the multi-scale loss; in evaluation it returns the maximum.
-Source: DeepLabV2 section 4.1 ("MSC") and its published code. The networks here know no loss.
+Source: DeepLabV2 section 4.1 ("MSC") and its published code; the heads' sources are in `heads`. The
+networks here know no loss.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
-from protoseg.segmentation.heads import AtrousPyramid, at_least_float32
+from protoseg.segmentation.heads import AtrousPyramid, at_least_float32, large_fov_batchnorm
 
 FULL, MAXIMUM = "full", "max"
 SCALE_NAMES = {0.5: "half", 0.75: "three_quarter"}
@@ -113,3 +115,49 @@ class DeepLabV2(Segmenter):
     ) -> None:
         head = AtrousPyramid(feature_channels, num_classes, rates)
         super().__init__(backbone, head, train_scales)
+
+
+class DeepLabLargeFOV(Segmenter):
+    """`Segmenter` with one dilated 3x3 convolution to 512 channels, as SEAM trains it.
+
+    Args: as `DeepLabV2`; ``rates`` holds the dilation of that convolution alone, 12 in the paper.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        feature_channels: int,
+        num_classes: int,
+        rates: Sequence[int],
+        train_scales: Sequence[float],
+    ) -> None:
+        (rate,) = rates
+        head = large_fov_batchnorm(feature_channels, num_classes, dilation=rate)
+        super().__init__(backbone, head, train_scales)
+
+
+class DeepLabV3(Segmenter):
+    """`Segmenter` with torchvision's pyramid of 1x1, dilated 3x3 and image pooling, all normalised.
+
+    Training needs two images or more on a device: BatchNorm follows the image pooling.
+
+    Args: as `DeepLabV2`; ``rates``: 12, 24, 36 in the paper at output stride 8, half of it at 16.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        feature_channels: int,
+        num_classes: int,
+        rates: Sequence[int],
+        train_scales: Sequence[float],
+    ) -> None:
+        head = DeepLabHead(feature_channels, num_classes, tuple(rates))
+        super().__init__(backbone, head, train_scales)
+
+
+SEGMENTERS: dict[str, type[DeepLabV2] | type[DeepLabLargeFOV] | type[DeepLabV3]] = {
+    "deeplab_v2": DeepLabV2,
+    "large_fov": DeepLabLargeFOV,
+    "deeplab_v3": DeepLabV3,
+}

@@ -1,14 +1,12 @@
-"""Predictions of a trained segmenter: images -> label maps (stage `predict`).
+"""Predictions of a trained segmenter (stage `predict`): images -> label maps and scores.
 
-The network runs in this process; the denseCRF, where it is asked for, in others beside it.
+Scores are the logits on the network's grids of the classes that are likely somewhere in the image:
+enough for the denseCRF of `refinement`, in some hundredths of the space of full-size probabilities.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -16,76 +14,48 @@ from numpy.typing import NDArray
 
 from protoseg.data.images import normalize, read_image
 from protoseg.data.index import DatasetIndex
-from protoseg.pseudo_labels.crf import CRFParameters, refine_probabilities
-from protoseg.segmentation.deeplab import DeepLabV2
-from protoseg.segmentation.predict import predict_probabilities
-from protoseg.settings.schema import PredictionsSettings
+from protoseg.segmentation.deeplab import Segmenter
+from protoseg.segmentation.predict import fuse_scores, likely_classes, score_grids
+from protoseg.settings.predictions import PredictionsSettings
+from protoseg.storage import ScaleMaps
 from protoseg.training.precision import autocast
 
-Pixels = NDArray[np.uint8]
-Probabilities = NDArray[np.float32]
+Label = NDArray[np.uint8]
 
 
 @torch.inference_mode()
-def probabilities_of(
-    network: DeepLabV2, pixels: Pixels, settings: PredictionsSettings, device: torch.device
-) -> Probabilities:
-    """Class probabilities [C, H, W] float32 of one image [H, W, 3]."""
+def prediction_of(
+    network: Segmenter,
+    pixels: NDArray[np.uint8],
+    settings: PredictionsSettings,
+    device: torch.device,
+) -> tuple[Label, ScaleMaps]:
+    """Label map [H, W] and scores of one image [H, W, 3]."""
     image = normalize(pixels).to(device)
+    size = (image.shape[1], image.shape[2])
     with autocast(device, settings.precision):
-        probabilities = predict_probabilities(
+        grids = score_grids(
             network.single_scale,
             image,
             settings.scales,
             settings.flip,
-            (image.shape[1], image.shape[2]),
             settings.fusion,  # type: ignore[arg-type]
         )
-    return probabilities.cpu().numpy()
-
-
-def label_of(
-    item: tuple[Pixels, Probabilities], settings: PredictionsSettings
-) -> NDArray[np.uint8]:
-    """Label map [H, W], after the segmenter's denseCRF where it is on."""
-    pixels, probabilities = item
-    parameters = CRFParameters(
-        gaussian_sxy=settings.crf_gaussian_sxy,
-        gaussian_weight=settings.crf_gaussian_weight,
-        bilateral_sxy=settings.crf_bilateral_sxy,
-        bilateral_srgb=settings.crf_bilateral_srgb,
-        bilateral_weight=settings.crf_bilateral_weight,
-        iterations=settings.crf_iterations if settings.crf else 0,
-    )
-    minimum = settings.crf_minimum_probability
-    return refine_probabilities(pixels, probabilities, parameters, minimum)
+    probabilities = fuse_scores(grids, size)
+    classes = likely_classes(probabilities, settings.minimum_probability)
+    label = probabilities.argmax(dim=0).to(torch.uint8).cpu().numpy()
+    scales = tuple(grid[classes].float().cpu().numpy() for grid in grids)
+    return label, ScaleMaps(scales, classes.cpu().numpy(), size)
 
 
 def predict(
-    network: DeepLabV2,
+    network: Segmenter,
     index: DatasetIndex,
     ids: Sequence[str],
     settings: PredictionsSettings,
     device: torch.device,
-    workers: int,
-) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Predictions of every image of ``ids``, in order; ``workers`` processes for the CRF."""
-
-    def items() -> Iterator[tuple[Pixels, Probabilities]]:
-        for image_id in ids:
-            pixels = np.asarray(read_image(index[image_id].image))
-            yield pixels, probabilities_of(network, pixels, settings, device)
-
-    work = partial(label_of, settings=settings)
-    if workers <= 1 or not settings.crf:
-        yield from zip(ids, map(work, items()), strict=True)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        pending = []
-        for image_id, item in zip(ids, items(), strict=True):
-            pending.append((image_id, pool.submit(work, item)))
-            if len(pending) > 2 * workers:  # bounds the probabilities that wait in memory
-                done, future = pending.pop(0)
-                yield done, future.result()
-        for done, future in pending:
-            yield done, future.result()
+) -> Iterator[tuple[str, Label, ScaleMaps]]:
+    """Id, label map and scores of every image of ``ids``, in order."""
+    for image_id in ids:
+        pixels = np.asarray(read_image(index[image_id].image))
+        yield image_id, *prediction_of(network, pixels, settings, device)

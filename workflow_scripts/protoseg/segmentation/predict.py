@@ -7,6 +7,7 @@ DeepLabV2's published code (maximum of the scales' logits) and SEAM's segmenter 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Literal
 
 import torch
@@ -17,6 +18,51 @@ from protoseg.segmentation.heads import at_least_float32
 
 
 @torch.inference_mode()
+def score_grids(
+    network: Callable[[Tensor], Tensor],
+    image: Tensor,
+    scales: Sequence[float],
+    flip: bool,
+    fusion: Literal["max", "mean"],
+) -> list[Tensor]:
+    """Logits [C, h, w] on the grids of the network, which `fuse_scores` turns into probabilities.
+
+    ``max`` compares the scales on the grid of the finest one, as DeepLabV2 does, which gives one
+    grid; ``mean`` keeps one grid for each scale, finest first, as SEAM does. The image and its
+    mirror are one batch and are averaged within each scale.
+
+    Args:
+        network: images [B, 3, h, w] -> logits [B, C, h', w']; a `Segmenter` takes its own
+            maximum over training scales, its method `single_scale` does not.
+        image: [3, H, W], normalised. scales: of H and W, in any order.
+
+    Raises:
+        ValueError: no scales, an unknown ``fusion``, a network in training mode.
+    """
+    _check(network, scales, fusion)
+    grids: list[Tensor] = []
+    for scale in sorted(scales, reverse=True):
+        logits = _mirrored_logits(network, rescale(image[None], scale), flip)  # B, C, h, w
+        if grids and fusion == "max":
+            logits = resize_logits(logits, (grids[0].shape[1], grids[0].shape[2]))
+            grids[0] = torch.maximum(grids[0], logits.mean(dim=0))
+        else:
+            grids.append(logits.mean(dim=0))
+    return grids
+
+
+@torch.inference_mode()
+def fuse_scores(grids: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """Probabilities [C, *size], float32: softmax of the mean of ``grids``, each resized to size.
+
+    Args:
+        grids: logits [C, h, w] of `score_grids`, or of some of the classes alone: the sum of their
+            probabilities is then 1.
+    """
+    total = reduce(torch.add, (resize_logits(grid[None], size)[0] for grid in grids))
+    return (total / len(grids)).softmax(dim=0).float()
+
+
 def predict_probabilities(
     network: Callable[[Tensor], Tensor],
     image: Tensor,
@@ -24,43 +70,29 @@ def predict_probabilities(
     flip: bool,
     size: tuple[int, int],
     fusion: Literal["max", "mean"],
-    fused: Literal["logits", "probabilities"] = "logits",
 ) -> Tensor:
     """Probabilities [C, *size], float32, sum 1 at every pixel, on the device of ``image``.
 
-    ``max`` compares the scales on the grid of the finest one and resizes the result, which is what
-    DeepLabV2 does; ``mean`` resizes every scale to ``size`` first, as SEAM does. The image and its
-    mirror are one batch and are averaged within each scale.
+    Args: as `score_grids`; size: (H, W) of the result, as a rule that of the image.
+    """
+    return fuse_scores(score_grids(network, image, scales, flip, fusion), size)
 
-    Args:
-        network: images [B, 3, h, w] -> logits [B, C, h', w']; a `Segmenter` takes its own
-            maximum over training scales, its method `single_scale` does not.
-        image: [3, H, W], normalised. scales: of H and W, in any order.
-        size: (H, W) of the result, as a rule that of the image.
-        fused: what is fused, logits or softmax probabilities.
+
+def likely_classes(probabilities: Tensor, minimum: float) -> Tensor:
+    """Classes [n], ascending, that reach ``minimum`` at some pixel of probabilities [C, H, W].
+
+    The denseCRF's cost grows with their number; 0 keeps all classes.
 
     Raises:
-        ValueError: no scales, an unknown ``fusion`` or ``fused``, a network in training mode.
+        ValueError: there are none.
     """
-    _check(network, scales, fusion, fused)
-    total: Tensor | None = None
-    grid = size
-    for scale in sorted(scales, reverse=True):
-        logits = _mirrored_logits(network, rescale(image[None], scale), flip)  # B, C, h, w
-        if total is None and fusion == "max":
-            grid = (logits.shape[2], logits.shape[3])
-        scores = resize_logits(logits, grid)
-        scores = scores.softmax(dim=1) if fused == "probabilities" else scores
-        scores = scores.mean(dim=0, keepdim=True)
-        if total is None:
-            total = scores
-        else:
-            total = torch.maximum(total, scores) if fusion == "max" else total + scores
-    assert total is not None
-    total = resize_logits(total / len(scales) if fusion == "mean" else total, size)[0]
-    if fused == "probabilities":
-        return (total / total.sum(dim=0, keepdim=True)).float()
-    return total.softmax(dim=0).float()
+    classes = (probabilities.amax(dim=(1, 2)) >= minimum).nonzero()[:, 0]
+    if len(classes) == 0:
+        raise ValueError(
+            f"no class reaches minimum_probability {minimum}; lower this setting (or look for NaN "
+            "in the probabilities)"
+        )
+    return classes
 
 
 def _mirrored_logits(network: Callable[[Tensor], Tensor], images: Tensor, flip: bool) -> Tensor:
@@ -71,15 +103,11 @@ def _mirrored_logits(network: Callable[[Tensor], Tensor], images: Tensor, flip: 
     return torch.stack([logits[0], logits[1].flip(-1)])
 
 
-def _check(
-    network: Callable[[Tensor], Tensor], scales: Sequence[float], fusion: str, fused: str
-) -> None:
+def _check(network: Callable[[Tensor], Tensor], scales: Sequence[float], fusion: str) -> None:
     if not scales:
         raise ValueError("scales is empty; name at least one, such as 1.0")
     if fusion not in ("max", "mean"):
         raise ValueError(f"fusion is {fusion!r}; use max or mean")
-    if fused not in ("logits", "probabilities"):
-        raise ValueError(f"fused is {fused!r}; use logits or probabilities")
     module = getattr(network, "__self__", network)
     if isinstance(module, nn.Module) and module.training:
         raise ValueError(f"{type(module).__name__} is in training mode; call .eval() first")

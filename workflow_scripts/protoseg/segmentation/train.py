@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from protoseg.backbones import build_backbone
 from protoseg.backbones.transfer import classifier_backbone
 from protoseg.data.labelled import LabelledDataset
-from protoseg.segmentation.deeplab import DeepLabV2
+from protoseg.segmentation.deeplab import SEGMENTERS, Segmenter
+from protoseg.segmentation.initial import start_from_segmenter
 from protoseg.segmentation.losses import LOSSES, multi_scale_loss
 from protoseg.segmentation.optimization import parameter_groups
 from protoseg.settings.fields import from_mapping
@@ -23,8 +24,8 @@ from protoseg.training.fit import Batch, FitSettings, fit
 from protoseg.training.precision import autocast, default_device, place
 
 
-def build_segmenter(settings: SegmenterSettings, num_classes: int, weights: str) -> DeepLabV2:
-    """DeepLabV2 with initial ``weights`` for its backbone."""
+def build_segmenter(settings: SegmenterSettings, num_classes: int, weights: str) -> Segmenter:
+    """The network of ``settings.head`` with initial ``weights`` for its backbone."""
     backbone = build_backbone(
         settings.backbone,
         weights,
@@ -33,10 +34,11 @@ def build_segmenter(settings: SegmenterSettings, num_classes: int, weights: str)
         batch_norm=settings.batch_norm,  # type: ignore[arg-type]
     )
     width = backbone.widths[-1]
-    return DeepLabV2(backbone, width, num_classes, settings.rates, settings.train_scales)
+    segmenter = SEGMENTERS[settings.head]
+    return segmenter(backbone, width, num_classes, settings.rates, settings.train_scales)
 
 
-def load_segmenter(path: Path, device: torch.device) -> DeepLabV2:
+def load_segmenter(path: Path, device: torch.device) -> Segmenter:
     """Trained segmenter in evaluation mode."""
     state, about = load_weights(path)
     settings = from_mapping(SegmenterSettings, about["settings"])
@@ -54,14 +56,17 @@ def train_segmenter(
     workers: int,
     fingerprint: str,
     checkpoint: Path,
-) -> tuple[DeepLabV2, pd.DataFrame, dict[str, Any]]:
+) -> tuple[Segmenter, pd.DataFrame, dict[str, Any]]:
     """Train; returns network, history and what describes the network."""
     torch.manual_seed(seed)  # initial weights of the head
     device = default_device()
     names = dataset.index.class_names
-    initial = "random" if settings.weights == "classifier" else settings.weights
+    random = settings.init or settings.weights == "classifier"
+    initial = "random" if random else settings.weights
     network = build_segmenter(settings, len(names), initial)
-    if settings.weights == "classifier":
+    if settings.init:
+        start_from_segmenter(network, Path(settings.init), len(names))
+    elif settings.weights == "classifier":
         classifier_backbone(network.backbone, classifier)  # type: ignore[arg-type]
 
     def loss_function(network: nn.Module, batch: Batch) -> dict[str, Tensor]:

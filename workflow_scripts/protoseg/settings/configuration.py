@@ -13,8 +13,8 @@ from typing import Any
 from protoseg.settings.experiments import Experiments, read_experiments
 from protoseg.settings.validation import SettingsError, nearest, schema_problems, well_formed
 
-SCORED_STAGES = ("maps", "pseudo_labels", "refined_labels", "predictions")
-REPORTED_STAGES = ("test",)  # scored by a server alone: their figures come from papers
+SCORED_STAGES = ("maps", "pseudo_labels", "refined_labels", "predictions", "predictions_crf")
+REPORTED_STAGES = ("test", "test_crf")  # scored by a server alone: their figures come from papers
 TRAINED_STAGES = ("classifier", "affinity", "segmenter")
 NAMES = {"type": "array", "items": {"type": "string"}, "minItems": 1}
 TABLE_SCHEMA: dict[str, Any] = {
@@ -33,8 +33,8 @@ TABLE_SCHEMA: dict[str, Any] = {
                 "pattern": rf"^({'|'.join((*SCORED_STAGES, *REPORTED_STAGES))})"
                 r"\.(miou|best_threshold_miou|best_threshold|iou\..+)$",
                 "description": "`stage.metric`: maps, pseudo_labels, refined_labels, predictions, "
-                "or test (reported alone), then miou, best_threshold_miou, best_threshold or "
-                "iou.<class>",
+                "predictions_crf, or test and test_crf (reported alone), then miou, "
+                "best_threshold_miou, best_threshold or iou.<class>",
             },
         },
         "reported": {

@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from protoseg.settings.fields import stage_schema
+from protoseg.settings.presets import PRESETS
 from protoseg.settings.schema import STAGES, DatasetSettings
 
 HEADER = """# Settings
@@ -19,6 +20,12 @@ HEADER = """# Settings
 Every setting, by stage and in the order of the flow. `defaults` of the configuration changes them
 for all experiments, an experiment for itself and for those based on it. `dataset` is one group for
 the whole configuration. Unknown settings and values outside the limits are errors.
+
+`preset: name`, beside the stages of an experiment or of `defaults`, puts a recipe for the segmenter
+between what it is based on and its own settings:
+
+{presets}
+Its figures are in `workflow_scripts/protoseg/settings/presets/`.
 """
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
@@ -26,7 +33,9 @@ BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiv
 def settings_page() -> str:
     """The whole page; equal classes give equal text."""
     groups: dict[str, type] = {"dataset": DatasetSettings, **STAGES}
-    return "\n".join([HEADER, *(stage_section(name, kind) for name, kind in groups.items())])
+    presets = [f"- `{name}`: {preset['description']}\n" for name, preset in PRESETS.items()]
+    header = HEADER.format(presets="".join(presets))
+    return "\n".join([header, *(stage_section(name, kind) for name, kind in groups.items())])
 
 
 def stage_section(name: str, settings: type) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from protoseg.settings.fields import stage_schema
+from protoseg.settings.presets import PRESETS, overlay
 from protoseg.settings.schema import STAGES, DatasetSettings
 from protoseg.settings.validation import (
     impossible_combinations,
@@ -29,19 +30,26 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
     "refined_labels": ("maps", "affinity"),
     "segmenter": ("refined_labels",),
     "predictions": ("segmenter",),
+    "predictions_crf": ("predictions",),
 }
 SCHEMAS = {stage: stage_schema(settings) for stage, settings in STAGES.items()}
 DATASET_SCHEMA = stage_schema(DatasetSettings)
 SWEPT = [f"{stage}.{key}" for stage, schema in SCHEMAS.items() for key in schema["properties"]]
-STAGES_SCHEMA = {"type": "object", "additionalProperties": False, "properties": SCHEMAS}
+PRESET_SCHEMA = {"type": "string", "enum": list(PRESETS)}
+DEFAULTS_SCHEMA = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {"preset": PRESET_SCHEMA, **SCHEMAS},
+}
 SWEEP_SCHEMA = {
     "type": "object",
     "additionalProperties": False,
     "properties": {key: {"type": "array", "minItems": 1} for key in SWEPT},
 }
-EXPERIMENT_SCHEMA = STAGES_SCHEMA | {
+EXPERIMENT_SCHEMA = DEFAULTS_SCHEMA | {
     "properties": {
         "base": {"type": "string"},
+        "preset": PRESET_SCHEMA,
         "sweep": SWEEP_SCHEMA,
         "title": {"type": "string"},
         **SCHEMAS,
@@ -122,12 +130,14 @@ class Experiments:
         dataset: the data set's settings.
         settings: experiment -> stage -> setting -> value, complete.
         bases: experiment -> its base, None for the root ones.
+        presets: experiment -> the preset that it names itself, if any.
         seeds: seeds that every experiment runs with.
     """
 
     dataset: dict[str, Any]
     settings: dict[str, dict[str, dict[str, Any]]]
     bases: dict[str, str | None]
+    presets: dict[str, str]
     titles: dict[str, str]
     seeds: tuple[int, ...]
 
@@ -160,7 +170,7 @@ def read_experiments(config: dict[str, Any]) -> tuple[Experiments, list[str]]:
     Each part is checked where it stands: an experiment's own settings, not those of its base.
     """
     dataset, problems = well_formed(config.get("dataset"), DATASET_SCHEMA, "dataset")
-    common, found = well_formed(config.get("defaults"), STAGES_SCHEMA, "defaults")
+    common, found = well_formed(config.get("defaults"), DEFAULTS_SCHEMA, "defaults")
     problems += found
     if not config.get("experiments"):
         problems.append("experiments: none; name at least one")
@@ -168,12 +178,12 @@ def read_experiments(config: dict[str, Any]) -> tuple[Experiments, list[str]]:
     order, circles = base_order(raw)
     for name, problem in circles.items():
         problems_of[name].append(problem)
-    merged = {"": {stage: defaults_of(SCHEMAS[stage]) | common.get(stage, {}) for stage in STAGES}}
+    merged = {"": overlay({stage: defaults_of(SCHEMAS[stage]) for stage in STAGES}, common)}
     impossible = {"": [] if found else impossible_combinations(merged[""])}
     problems += [f"defaults.{problem}" for problem in impossible[""]]
     for name in order:
         base = "" if name in circles else raw[name].get("base", "")
-        merged[name] = {stage: merged[base][stage] | raw[name].get(stage, {}) for stage in STAGES}
+        merged[name] = overlay(merged[base], raw[name])
         broken = found or problems_of[name]
         impossible[name] = [] if broken else impossible_combinations(merged[name])
         problems += problems_of[name]
@@ -183,6 +193,7 @@ def read_experiments(config: dict[str, Any]) -> tuple[Experiments, list[str]]:
         dataset=defaults_of(DATASET_SCHEMA) | dataset,
         settings={name: merged[name] for name in raw},
         bases={name: raw[name].get("base") for name in raw},
+        presets={name: raw[name]["preset"] for name in raw if "preset" in raw[name]},
         titles={name: raw[name].get("title", name) for name in raw},
         seeds=tuple(seeds) if isinstance(seeds := config.get("seeds", [0]), list) else (),
     )

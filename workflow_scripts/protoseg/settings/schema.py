@@ -17,6 +17,7 @@ from protoseg.settings.localization import (
     ClassifierSettings,
     MapsSettings,
 )
+from protoseg.settings.predictions import PredictionsCRFSettings, PredictionsSettings
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,11 @@ class DatasetSettings:
         "train", "Images on which maps, pseudo labels and refined labels are scored."
     )
     val_list: str = setting("val", "Images on which the segmenter predicts and is scored.")
+    test_list: str = setting(
+        "",
+        "VOC: images without annotations, for the test server: `snakemake submission` predicts on "
+        "them and packs the archive. Empty: none.",
+    )
     demo_train_images: int = setting(240, "Demo: images to draw for training.", minimum=20)
     demo_val_images: int = setting(60, "Demo: images to draw for validation.", minimum=4)
     demo_size: int = setting(128, "Demo: longest side in pixels.", minimum=64)
@@ -158,7 +164,7 @@ class RefinedLabelsSettings:
 
 @dataclass(frozen=True)
 class SegmenterSettings:
-    """Stage `train_segmenter`: DeepLabV2."""
+    """Stage `train_segmenter`: DeepLab V2, LargeFOV or V3; presets have the recipes."""
 
     labels: str = setting(
         "refined_labels",
@@ -166,6 +172,12 @@ class SegmenterSettings:
         enum=["refined_labels", "pseudo_labels", "ground_truth"],
     )
     backbone: str = setting("resnet101", "Backbone of the segmenter.", enum=BACKBONE_NAMES)
+    head: str = setting(
+        "deeplab_v2",
+        "`deeplab_v2`: sum of dilated 3x3 convolutions; `large_fov`: one of them and two 1x1 "
+        "layers (SEAM's form); `deeplab_v3`: torchvision's, with image pooling and BatchNorm.",
+        enum=["deeplab_v2", "large_fov", "deeplab_v3"],
+    )
     output_stride: int = setting(
         8, "Image pixels per feature cell: 8 (published, dilated) or 16 (faster).", enum=[8, 16]
     )
@@ -173,11 +185,19 @@ class SegmenterSettings:
         "torchvision",
         "Its initial weights: `torchvision`, `random`, a file, or `classifier` (those of stage 1).",
     )
+    init: str = setting(
+        "",
+        "File of a segmenter of this head and backbone to start from, in the place of `weights`: "
+        "`weights.pt` of another run, or torchvision's DeepLabV3. Empty: none.",
+    )
     batch_norm: str = setting(
         "frozen", "As in the classifier; the published recipe freezes.", enum=["frozen", "batch"]
     )
     rates: tuple[int, ...] = setting(
-        [6, 12, 18, 24], "Dilations of the atrous branches.", items={"minimum": 1}, minItems=1
+        [6, 12, 18, 24],
+        "Dilations of the head's 3x3 convolutions: V2 6, 12, 18, 24; LargeFOV 12; V3 12, 24, 36.",
+        items={"minimum": 1},
+        minItems=1,
     )
     train_scales: tuple[float, ...] = setting(
         [0.75, 0.5],
@@ -189,6 +209,13 @@ class SegmenterSettings:
     crop: int = setting(321, "Side of the square training crop, pixels.", minimum=64)
     scale: tuple[float, ...] = setting(
         [0.5, 1.5], "Range of random scaling before cropping.", minItems=2, maxItems=2
+    )
+    hsv_jitter: int = setting(
+        0,
+        "Hue, saturation and value shift by up to this much each: hue in 180ths of the circle, the "
+        "others in 255ths; 0 for none.",
+        minimum=0,
+        maximum=90,
     )
     loss: str = setting(
         "cross_entropy",
@@ -206,31 +233,6 @@ class SegmenterSettings:
     precision: str = setting("bfloat16", "Arithmetic in training.", enum=PRECISIONS)
 
 
-@dataclass(frozen=True)
-class PredictionsSettings:
-    """Stage `predict`: the segmenter on `val_list`."""
-
-    scales: tuple[float, ...] = setting(
-        [0.5, 0.75, 1.0], "Image scales.", items={"exclusiveMinimum": 0}, minItems=1
-    )
-    flip: bool = setting(False, "Average with the mirrored image.")
-    fusion: str = setting("max", "Of the scales' logits.", enum=["max", "mean"])
-    crf: bool = setting(True, "denseCRF on the probabilities (segmenter's parameters).")
-    crf_iterations: int = setting(10, "Mean-field updates.", minimum=0)
-    crf_gaussian_sxy: float = setting(1.0, "Pixels.", exclusiveMinimum=0)
-    crf_gaussian_weight: float = setting(3.0, "Weight of the smoothness kernel.", minimum=0)
-    crf_bilateral_sxy: float = setting(67.0, "Pixels.", exclusiveMinimum=0)
-    crf_bilateral_srgb: float = setting(3.0, "Grey levels.", exclusiveMinimum=0)
-    crf_bilateral_weight: float = setting(4.0, "Weight of the appearance kernel.", minimum=0)
-    crf_minimum_probability: float = setting(
-        0.01,
-        "Classes that nowhere exceed it take no part: 2.1 times faster, 2e-6 of pixels change.",
-        minimum=0,
-        maximum=1,
-    )
-    precision: str = setting("float32", "Arithmetic of the network.", enum=PRECISIONS)
-
-
 STAGES: dict[str, type] = {
     "classifier": ClassifierSettings,
     "maps": MapsSettings,
@@ -239,4 +241,5 @@ STAGES: dict[str, type] = {
     "refined_labels": RefinedLabelsSettings,
     "segmenter": SegmenterSettings,
     "predictions": PredictionsSettings,
+    "predictions_crf": PredictionsCRFSettings,
 }

@@ -79,6 +79,7 @@ def impossible_combinations(settings: dict[str, dict[str, Any]]) -> list[str]:
                 "prototype_feature: semantic; use semantic"
             )
     problems += refinement_problems(classifier)
+    problems += head_problems(settings["segmenter"])
     for stage in ("affinity", "segmenter"):
         same = settings[stage].get("backbone") == classifier.get("backbone")
         if settings[stage].get("weights") == "classifier" and not same:
@@ -140,5 +141,26 @@ def refinement_problems(classifier: dict[str, Any]) -> list[str]:
         problems.append(
             f"classifier.refinement: the last step is {steps[-1]}, which carries no gradient, so "
             "the consistency loss would not reach the features; end with prototypes"
+        )
+    return problems
+
+
+def head_problems(segmenter: dict[str, Any]) -> list[str]:
+    """Settings that the segmenter's head cannot work with, and two initial weights at once."""
+    head, rates, problems = segmenter.get("head"), segmenter.get("rates"), []
+    if head == "large_fov" and isinstance(rates, list) and len(rates) != 1:
+        problems.append(
+            f"segmenter.rates: {rates} with head: large_fov, which has one dilated convolution; "
+            "use [12]"
+        )
+    if head == "deeplab_v3" and segmenter.get("batch_size") == 1:
+        problems.append(
+            "segmenter.batch_size: 1 with head: deeplab_v3, whose BatchNorm after the image "
+            "pooling needs 2 images or more"
+        )
+    if segmenter.get("init") and segmenter.get("weights") == "classifier":
+        problems.append(
+            "segmenter.init: it takes the place of weights, which are those of the classifier; "
+            "choose one"
         )
     return problems

@@ -1,0 +1,60 @@
+"""denseCRF on a segmenter's scores (stage `refine_predictions`): images and scores -> label maps.
+
+Scores hold the classes that are likely somewhere; the probabilities of the others are left out of
+the softmax. A factor common to all classes of a pixel has no effect on the CRF.
+Source: DeepLabV2, section 3.3. pydensecrf runs on one thread, so images go to processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from protoseg.data.images import read_image
+from protoseg.data.index import DatasetIndex
+from protoseg.pseudo_labels.crf import CRFParameters, refine_probabilities
+from protoseg.segmentation.predict import fuse_scores
+from protoseg.settings.predictions import PredictionsCRFSettings
+from protoseg.storage import ResultReader
+
+
+def refined_prediction(
+    image_id: str, index: DatasetIndex, reader: ResultReader, settings: PredictionsCRFSettings
+) -> tuple[str, NDArray[np.uint8]]:
+    """Id and label map [H, W] of one image."""
+    scores = reader.maps(image_id)
+    grids = [torch.from_numpy(grid) for grid in scores.scales]
+    parameters = CRFParameters(
+        gaussian_sxy=settings.gaussian_sxy,
+        gaussian_weight=settings.gaussian_weight,
+        bilateral_sxy=settings.bilateral_sxy,
+        bilateral_srgb=settings.bilateral_srgb,
+        bilateral_weight=settings.bilateral_weight,
+        iterations=settings.iterations,
+    )
+    pixels = np.asarray(read_image(index[image_id].image))
+    winners = refine_probabilities(pixels, fuse_scores(grids, scores.size).numpy(), parameters)
+    return image_id, scores.classes.astype(np.uint8)[winners]
+
+
+def refine_predictions(
+    index: DatasetIndex,
+    ids: Sequence[str],
+    reader: ResultReader,
+    settings: PredictionsCRFSettings,
+    workers: int,
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Label maps of every image of ``ids``, in order; ``workers`` processes (0 or 1: this one)."""
+    reader.check_ids(ids, "the list of the predictions")
+    work = partial(refined_prediction, index=index, reader=reader, settings=settings)
+    if workers <= 1:
+        yield from map(work, ids)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(work, ids, chunksize=8)
