@@ -22,6 +22,7 @@ from slurm.cluster import NODES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STAND_IN = Path(__file__).with_name("recording_python.py")
+NETWORK = {"backbone": "mobilenet_v2", "batch_size": 8, "crop": 64}
 CONFIG: dict[str, Any] = {
     "title": "Tiny",
     "seeds": [0, 1, 2, 3, 4],
@@ -36,19 +37,25 @@ CONFIG: dict[str, Any] = {
     },
     "defaults": {
         "classifier": {
-            "backbone": "mobilenet_v2",
+            **NETWORK,
             "weights": "random",
             "frozen_stages": 0,
             "batch_norm": "batch",
-            "batch_size": 8,
-            "crop": 64,
             "epochs": 9,
             "precision": "float32",
             "long_side": [64, 64],
         },
         "maps": {"scales": [1.0]},
-        "affinity": {"weights": "random"},
-        "segmenter": {"weights": "random"},
+        "affinity": {**NETWORK, "weights": "classifier", "epochs": 1, "radius": 3},
+        "segmenter": {
+            **NETWORK,
+            "weights": "classifier",
+            "batch_norm": "batch",
+            "rates": [1],
+            "train_scales": [],
+            "iterations": 2,
+        },
+        "predictions": {"scales": [1.0]},
     },
     "experiments": {"cam": {}},
     "tables": {"all": {"rows": ["cam"], "columns": ["maps.miou"]}},

@@ -1,7 +1,7 @@
 """The pipeline on a real SLURM, through the shipped profile, while its jobs are interrupted.
 
-One run on the cluster of `cluster.py`: five trainings on four GPUs, then maps of one of them in an
-array. Once four trainings have a checkpoint, one is requeued, one is put before its time limit, and
+One run on the cluster of `cluster.py`: five trainings on four GPUs, then all other stages of one of
+them. Once four trainings have a checkpoint, one is requeued, one is put before its time limit, and
 the node of the two others is set down. The tests read what the jobs recorded, and compare with an
 uninterrupted run without SLURM.
 """
@@ -9,6 +9,7 @@ uninterrupted run without SLURM.
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import shutil
 import tempfile
@@ -32,8 +33,17 @@ from slurm.story import (
 )
 
 PROFILE = REPOSITORY / "profiles" / "slurm"
-METRICS = "results/tiny/cam/seed0/maps/metrics.json"
-GPU_RULES = {"train_classifier", "export_maps"}
+RUN = "results/tiny/cam/seed0"
+MAPS = f"{RUN}/maps/metrics.json"
+STAGES = ("maps", "pseudo_labels", "refined_labels", "predictions")
+GPU_RULES = {
+    "train_classifier",
+    "export_maps",
+    "train_affinity",
+    "refine_labels",
+    "train_segmenter",
+    "predict",
+}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +67,8 @@ def story(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     folder, local = (tmp_path_factory.mktemp(name) for name in ("slurm", "local"))
     try:
         polling = ["--slurm-init-seconds-before-status-checks", "1"]
-        run = start(folder, METRICS, "--workflow-profile", str(PROFILE), *polling, pause=6)
+        scores = [f"{RUN}/{stage}/metrics.json" for stage in STAGES]
+        run = start(folder, *scores, "--workflow-profile", str(PROFILE), *polling, pause=6)
         wait_for(
             lambda: (
                 run.poll() is not None
@@ -72,7 +83,7 @@ def story(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         requeued, out_of_time = (seed for seed in trainings if seed not in lost)
         story = Story(folder, local, requeued, out_of_time, lost)
         interrupt(story, trainings)
-        alone = start(local, "--workflow-profile", "none", "--cores", "1")
+        alone = start(local, MAPS, "--workflow-profile", "none", "--cores", "1")
         finish(alone, local, seconds=300)
         finish(run, folder, seconds=300)
         yield story
@@ -132,9 +143,21 @@ def test_uninterrupted_training_equals_the_local_one(story: Story) -> None:
     assert weights(story.folder, seed).read_bytes() == weights(story.local, seed).read_bytes()
 
 
+def test_maps_made_on_the_cluster_equal_the_local_ones(story: Story) -> None:
+    first, second = (folder / f"{RUN}/maps/scored.h5" for folder in (story.folder, story.local))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_every_stage_ran_on_the_cluster(story: Story) -> None:
+    assert {record["command"] for record in story.records()} >= GPU_RULES | {"make_pseudo_labels"}
+    for stage in STAGES:
+        scores = json.loads((story.folder / RUN / stage / "metrics.json").read_text())
+        assert 0 <= scores["miou"] <= 100
+
+
 def test_shards_are_tasks_of_one_array(story: Story) -> None:
     shards = story.records("export_maps")
-    assert len(shards) == CONFIG["shards"]
+    assert len(shards) == 2 * CONFIG["shards"]  # of the scored images and of the rest
     assert len({record["SLURM_JOB_ID"] for record in shards}) == len(shards)
     assert None not in {record["SLURM_ARRAY_JOB_ID"] for record in shards}
     assert len({record["SLURM_ARRAY_JOB_ID"] for record in shards}) == 1
