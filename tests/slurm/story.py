@@ -19,44 +19,16 @@ from typing import Any
 
 import yaml
 from slurm.cluster import NODES
+from tiny_config import CLASSIFIER, DATASET, DEFAULTS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STAND_IN = Path(__file__).with_name("recording_python.py")
-NETWORK = {"backbone": "mobilenet_v2", "batch_size": 8, "crop": 64}
 CONFIG: dict[str, Any] = {
     "title": "Tiny",
     "seeds": [0, 1, 2, 3, 4],
     "shards": 2,
-    "dataset": {
-        "name": "tiny",
-        "kind": "demo",
-        "classes": ["ring", "cross", "checker"],
-        "demo_train_images": 20,
-        "demo_val_images": 4,
-        "demo_size": 64,
-    },
-    "defaults": {
-        "classifier": {
-            **NETWORK,
-            "weights": "random",
-            "frozen_stages": 0,
-            "batch_norm": "batch",
-            "epochs": 9,
-            "precision": "float32",
-            "long_side": [64, 64],
-        },
-        "maps": {"scales": [1.0]},
-        "affinity": {**NETWORK, "weights": "classifier", "epochs": 1, "radius": 3},
-        "segmenter": {
-            **NETWORK,
-            "weights": "classifier",
-            "batch_norm": "batch",
-            "rates": [1],
-            "train_scales": [],
-            "iterations": 2,
-        },
-        "predictions": {"scales": [1.0]},
-    },
+    "dataset": DATASET,
+    "defaults": DEFAULTS | {"classifier": CLASSIFIER | {"epochs": 9, "precision": "float32"}},
     "experiments": {"cam": {}},
     "tables": {"all": {"rows": ["cam"], "columns": ["maps.miou"]}},
 }

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tiny_config import CLASSIFIER, DATASET, DEFAULTS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WARM = Path(__file__).parent / "warm_python.py"
@@ -31,40 +32,11 @@ RESULTS = {
     "predictions_crf": ("predictions.h5",),
     **{stage: ("weights.pt",) for stage in ("classifier", "affinity", "segmenter")},
 }
-NETWORK = {"backbone": "mobilenet_v2", "batch_size": 8, "crop": 64}
 CONFIG: dict[str, Any] = {
     "title": "Tiny",
     "shards": 1,
-    "dataset": {
-        "name": "tiny",
-        "kind": "demo",
-        "classes": ["ring", "cross", "checker"],
-        "demo_train_images": 20,
-        "demo_val_images": 4,
-        "demo_size": 64,
-    },
-    "defaults": {
-        "classifier": {
-            **NETWORK,
-            "prototypes": "image",
-            "weights": "random",
-            "frozen_stages": 0,
-            "batch_norm": "batch",
-            "epochs": 1,
-            "long_side": [64, 64],
-        },
-        "maps": {"scales": [1.0]},
-        "affinity": {**NETWORK, "weights": "classifier", "epochs": 1, "radius": 3},
-        "segmenter": {
-            **NETWORK,
-            "weights": "classifier",
-            "batch_norm": "batch",
-            "rates": [1],
-            "train_scales": [],
-            "iterations": 2,
-        },
-        "predictions": {"scales": [1.0]},
-    },
+    "dataset": DATASET,
+    "defaults": DEFAULTS | {"classifier": CLASSIFIER | {"prototypes": "image"}},
     "experiments": {"sipe": {}},
     "tables": {"all": {"rows": ["sipe"], "columns": [f"{stage}.miou" for stage in STAGES]}},
 }
