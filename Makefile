@@ -1,4 +1,6 @@
 # make demo        set up and run the whole pipeline on the generated demo set
+# make voc ROOT=VOCdevkit/VOC2012 [SBD=benchmark_RELEASE]
+#                  check VOC 2012 as downloaded, add what it lacks for train_aug
 # make test        set up and run the tests
 # make test-slurm  the pipeline on a real SLURM, made up on this machine (root on Debian)
 # make check       the quality gates: ruff, mypy, snakefmt, snakemake --lint
@@ -7,12 +9,16 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test test-slurm check docs clean
+.PHONY: demo voc test test-slurm check docs clean
 
 demo: $(VENV)/run
 	snakemake --quiet rules
 	cat results/tables/demo.md
 	@echo "report: results/report.html"
+
+voc: $(VENV)/run
+	@test -n "$(ROOT)" || { echo "make voc ROOT=VOCdevkit/VOC2012 [SBD=folder]"; exit 2; }
+	python workflow_scripts/prepare_voc.py --root "$(ROOT)" $(if $(SBD),--sbd "$(SBD)") --workers $$(nproc)
 
 test: $(VENV)/dev
 	pytest $(ARGS)

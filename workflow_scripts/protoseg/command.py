@@ -24,7 +24,10 @@ Arguments = argparse.Namespace
 IMAGES: dict[str, Any] = {"settings": Path, "index": Path, "list": str}
 TRAINING = IMAGES | {"checkpoint": Path, "weights": Path, "history": Path, "processes": int}
 SHARD = IMAGES | {"shard": str, "output": Path}
-OPTIONAL = {"processes": "processes that train together; one per GPU of a SLURM job without it"}
+OPTIONAL = {
+    "processes": "processes that train together; one per GPU of a SLURM job without it",
+    "sbd": "folder of SBD, or of masks as PNGs; SegmentationClassAug of the root without it",
+}
 
 
 def parser(description: str | None, options: dict[str, Any]) -> argparse.ArgumentParser:
