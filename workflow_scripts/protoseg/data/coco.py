@@ -22,10 +22,8 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,6 +36,7 @@ from protoseg.data.index import DatasetIndex
 from protoseg.data.palette import save_label_png
 from protoseg.data.selection import select
 from protoseg.data.voc import Annotated, checked_index, named_lists
+from protoseg.processes import map_in_processes
 from protoseg.settings.provenance import module_digest
 from protoseg.settings.schema import DatasetSettings
 
@@ -200,12 +199,8 @@ def draw_masks(
     paths = {image_id: folder / f"{image_id}.png" for image_id in ids}
     work = [(path, split.images[image_id]) for image_id, path in paths.items()]
     draw = partial(draw_mask, labels=contiguous_category_ids(split.categories), rule=rule)
-    progress = partial(tqdm, total=len(work), desc=f"masks of {split.name}", disable=None)
-    if workers <= 1:
-        found = list(progress(map(draw, work)))
-    else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            found = list(progress(pool.map(draw, work, chunksize=CHUNK)))
+    drawn = map_in_processes(draw, work, workers, CHUNK)
+    found = list(tqdm(drawn, total=len(work), desc=f"masks of {split.name}", disable=None))
     if problems := [problem for problems in found for problem in problems]:
         raise DatasetError(problems)
     seconds = time.perf_counter() - start

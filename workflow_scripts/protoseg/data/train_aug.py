@@ -15,9 +15,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +25,7 @@ from tqdm import tqdm
 from protoseg.data.checks import READ_ERRORS, DatasetError
 from protoseg.data.palette import load_label_png, save_label_png
 from protoseg.data.voc import AUGMENTED_MASKS, OFFICIAL_MASKS, VOC_CLASSES, read_list
+from protoseg.processes import map_in_processes
 from protoseg.settings.stage_file import write_atomically
 
 LOG = logging.getLogger(__name__)
@@ -208,12 +206,8 @@ def place_masks(masks: dict[str, Path], folder: Path, workers: int) -> None:
         if source.parent != folder
     ]
     folder.mkdir(exist_ok=True)
-    progress = partial(tqdm, total=len(work), desc=AUGMENTED_MASKS, disable=None)
-    if workers <= 1:
-        found = list(progress(map(place_mask, work)))
-    else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            found = list(progress(pool.map(place_mask, work, chunksize=CHUNK)))
+    placed = map_in_processes(place_mask, work, workers, CHUNK)
+    found = list(tqdm(placed, total=len(work), desc=AUGMENTED_MASKS, disable=None))
     if problems := [problem for problems in found for problem in problems]:
         raise DatasetError(problems)
     LOG.info("%s: %d masks written or compared", folder, len(work))

@@ -13,7 +13,7 @@ grows with the number of labels: pass only those that take part.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,11 @@ class CRFParameters:
     bilateral_srgb: float
     bilateral_weight: float
     iterations: int
+
+
+def crf_parameters(settings: object) -> CRFParameters:
+    """Those of a stage's settings, which have the same names."""
+    return CRFParameters(**{f.name: getattr(settings, f.name) for f in fields(CRFParameters)})
 
 
 class ImageCRF:

@@ -6,9 +6,7 @@ pydensecrf runs on one thread and holds the interpreter's lock, so images go to 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +14,8 @@ from numpy.typing import NDArray
 from protoseg.data.images import read_image
 from protoseg.data.index import DatasetIndex
 from protoseg.localization.fusion import fused_maps
-from protoseg.pseudo_labels.crf import CRFParameters
+from protoseg.processes import map_in_processes
+from protoseg.pseudo_labels.crf import crf_parameters
 from protoseg.pseudo_labels.labels import has_background_map, pseudo_labels
 from protoseg.settings.schema import PseudoLabelsSettings
 from protoseg.storage import ResultReader
@@ -33,14 +32,6 @@ def labels_of_image(
         backgrounds = (settings.background_factor, settings.ir_background_factor)
     else:
         backgrounds = (settings.foreground_threshold, settings.background_threshold)
-    parameters = CRFParameters(
-        gaussian_sxy=settings.gaussian_sxy,
-        gaussian_weight=settings.gaussian_weight,
-        bilateral_sxy=settings.bilateral_sxy,
-        bilateral_srgb=settings.bilateral_srgb,
-        bilateral_weight=settings.bilateral_weight,
-        iterations=settings.iterations,
-    )
     scored, ir_label = pseudo_labels(
         np.asarray(read_image(index[image_id].image)),
         fused_maps(maps),
@@ -49,7 +40,7 @@ def labels_of_image(
         ir_background=backgrounds[1],
         scored_pass=settings.scored_pass,
         confidence=settings.confidence,
-        parameters=parameters,
+        parameters=crf_parameters(settings),
     )
     return image_id, scored, ir_label
 
@@ -64,8 +55,4 @@ def make_pseudo_labels(
     """Labels of every image of ``ids``, in order, from ``workers`` processes (0 or 1: this one)."""
     reader.check_ids(ids, "the training list")
     work = partial(labels_of_image, index=index, reader=reader, settings=settings)
-    if workers <= 1:
-        yield from map(work, ids)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(work, ids, chunksize=8)
+    yield from map_in_processes(work, ids, workers, chunk=8)

@@ -8,9 +8,7 @@ Source: DeepLabV2, section 3.3. pydensecrf runs on one thread, so images go to p
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -18,7 +16,8 @@ from numpy.typing import NDArray
 
 from protoseg.data.images import read_image
 from protoseg.data.index import DatasetIndex
-from protoseg.pseudo_labels.crf import CRFParameters, refine_probabilities
+from protoseg.processes import map_in_processes
+from protoseg.pseudo_labels.crf import crf_parameters, refine_probabilities
 from protoseg.segmentation.predict import fuse_scores
 from protoseg.settings.predictions import PredictionsCRFSettings
 from protoseg.storage import ResultReader
@@ -30,16 +29,10 @@ def refined_prediction(
     """Id and label map [H, W] of one image."""
     scores = reader.maps(image_id)
     grids = [torch.from_numpy(grid) for grid in scores.scales]
-    parameters = CRFParameters(
-        gaussian_sxy=settings.gaussian_sxy,
-        gaussian_weight=settings.gaussian_weight,
-        bilateral_sxy=settings.bilateral_sxy,
-        bilateral_srgb=settings.bilateral_srgb,
-        bilateral_weight=settings.bilateral_weight,
-        iterations=settings.iterations,
-    )
     pixels = np.asarray(read_image(index[image_id].image))
-    winners = refine_probabilities(pixels, fuse_scores(grids, scores.size).numpy(), parameters)
+    winners = refine_probabilities(
+        pixels, fuse_scores(grids, scores.size).numpy(), crf_parameters(settings)
+    )
     return image_id, scores.classes.astype(np.uint8)[winners]
 
 
@@ -53,8 +46,4 @@ def refine_predictions(
     """Label maps of every image of ``ids``, in order; ``workers`` processes (0 or 1: this one)."""
     reader.check_ids(ids, "the list of the predictions")
     work = partial(refined_prediction, index=index, reader=reader, settings=settings)
-    if workers <= 1:
-        yield from map(work, ids)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(work, ids, chunksize=8)
+    yield from map_in_processes(work, ids, workers, chunk=8)
