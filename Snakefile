@@ -13,6 +13,10 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 
+
+include: "rules/slurm_arrays.smk"
+
+
 if "experiments" not in config:
 
     configfile: f"{workflow.basedir}/config.yaml"

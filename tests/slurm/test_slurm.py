@@ -66,9 +66,9 @@ def story(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """The interrupted run, after its end."""
     folder, local = (tmp_path_factory.mktemp(name) for name in ("slurm", "local"))
     try:
-        polling = ["--slurm-init-seconds-before-status-checks", "1"]
+        waiting = ["--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5"]
         scores = [f"{RUN}/{stage}/metrics.json" for stage in STAGES]
-        run = start(folder, *scores, "--workflow-profile", str(PROFILE), *polling, pause=6)
+        run = start(folder, *scores, "--workflow-profile", str(PROFILE), *waiting, pause=6)
         wait_for(
             lambda: (
                 run.poll() is not None
@@ -84,8 +84,8 @@ def story(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         story = Story(folder, local, requeued, out_of_time, lost)
         interrupt(story, trainings)
         alone = start(local, MAPS, "--workflow-profile", "none", "--cores", "1")
-        finish(alone, local, seconds=300)
-        finish(run, folder, seconds=300)
+        finish(alone, local)
+        finish(run, folder)
         yield story
     finally:
         end_processes(folder, local)
@@ -161,6 +161,14 @@ def test_shards_are_tasks_of_one_array(story: Story) -> None:
     assert len({record["SLURM_JOB_ID"] for record in shards}) == len(shards)
     assert None not in {record["SLURM_ARRAY_JOB_ID"] for record in shards}
     assert len({record["SLURM_ARRAY_JOB_ID"] for record in shards}) == 1
+
+
+def test_tasks_of_an_array_do_not_wait_for_the_first(story: Story) -> None:
+    shards = story.records("export_maps")
+    late = [record["ended"] for record in shards if "1-of-2" in record["arguments"]]
+    early = [record["ended"] for record in shards if "2-of-2" in record["arguments"]]
+    assert max(early) + 5 < min(late)  # --latency-wait
+    assert "Error in rule export_maps" not in (story.folder / "run.log").read_text()
 
 
 def test_logs_are_found_by_rule_and_wildcards(story: Story) -> None:
