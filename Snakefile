@@ -13,10 +13,6 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 
-
-include: "rules/slurm_arrays.smk"
-
-
 if "experiments" not in config:
 
     configfile: f"{workflow.basedir}/config.yaml"
@@ -38,14 +34,6 @@ include: "rules/evaluation.smk"
 include: "rules/submission.smk"
 include: "rules/report.smk"
 include: "rules/targets.smk"
-
-
-onstart:
-    # Beside --profile, Snakemake reads profiles/default and lets it win: one GPU, no memory.
-    resources = workflow.resource_settings.overwrite_resources
-    incomplete = "mem_mb" not in resources.get("train_classifier", {})
-    if workflow.executor_plugin.name == "slurm" and incomplete:
-        raise WorkflowError("say --workflow-profile profiles/slurm, not --profile")
 
 
 rule all:

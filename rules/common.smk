@@ -12,6 +12,9 @@ from protoseg.settings.configuration import read_configuration
 from protoseg.settings.experiments import all_upstream
 from protoseg.settings.provenance import code_digest
 from protoseg.settings.stage_file import settings_text
+from protoseg.slurm import become_the_right_command
+
+become_the_right_command()
 
 try:
     CONFIGURATION = read_configuration(config)

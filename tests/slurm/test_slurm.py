@@ -68,7 +68,7 @@ def story(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     try:
         waiting = ["--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5"]
         scores = [f"{RUN}/{stage}/metrics.json" for stage in STAGES]
-        run = start(folder, *scores, "--workflow-profile", str(PROFILE), *waiting, pause=6)
+        run = start(folder, *scores, "--profile", str(PROFILE), *waiting, pause=6)
         wait_for(
             lambda: (
                 run.poll() is not None

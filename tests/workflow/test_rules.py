@@ -64,19 +64,28 @@ def test_slurm_profile_knows_the_rules_of_the_local_one() -> None:
     )
 
 
-def test_slurm_profile_beside_the_local_one_is_refused(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "snakemake", "results/demo/settings.json"]
+@pytest.mark.parametrize("given", ["option", "variable"])
+def test_slurm_profile_leaves_the_local_one_out(tmp_path: Path, given: str) -> None:
+    profile = str(REPOSITORY / "profiles" / "slurm")
+    option, variable = ["--profile", profile], {"SNAKEMAKE_PROFILE": profile}
+    command = [sys.executable, "-m", "snakemake", "results/demo/images.csv", "-n"]
     where = ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(tmp_path)]
     done = subprocess.run(
-        [*command, *where, "--profile", str(REPOSITORY / "profiles" / "slurm")],
+        [*command, *where, *(option if given == "option" else [])],
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
+        env=os.environ
+        | {"XDG_CACHE_HOME": str(tmp_path)}
+        | (variable if given == "variable" else {}),
     )
-    assert done.returncode == 1
-    assert "--workflow-profile profiles/slurm" in done.stderr
-    assert not (tmp_path / "results").exists()
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    used = [line for line in output.splitlines() if line.startswith("Using profile")]
+    assert "profiles/default" in used[0]
+    assert "profiles/default" not in used[-1]
+    for resource in ("slurm_partition=cpu", "mem_mb=8000", "runtime=120"):
+        assert resource in output
 
 
 @pytest.mark.parametrize("files", CONFIGURATIONS, ids=lambda files: files[-1].stem)
