@@ -3,8 +3,8 @@
 In: a command line of a rule, SLURM's environment, `RECORDS` (a folder) and `PAUSE` (seconds). Out:
 what the command does, and a JSON file in `RECORDS`, without `ended` where the command was killed
 outright. A training that starts from nothing pauses after every checkpoint, so that there is time
-to interrupt it; one that resumes does not. The first shard of the maps pauses twice as long: the
-other tasks of its array end long before it.
+to interrupt it; one that resumes does not. The first task of the array of pseudo labels pauses
+twice as long: the others end long before it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-VARIABLES = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES")
+VARIABLES = (
+    "SLURM_JOB_ID",
+    "SLURM_ARRAY_JOB_ID",
+    "SLURM_ARRAY_TASK_ID",
+    "SLURMD_NODENAME",
+    "CUDA_VISIBLE_DEVICES",
+)
 
 
 def slow_down(seconds: float) -> None:
@@ -49,7 +55,7 @@ def main() -> None:
     path = Path(os.environ["RECORDS"], f"{record['started']}-{os.getpid()}.json")
     write(path, record)
     pause = float(os.environ["PAUSE"])
-    if record["command"] == "export_maps" and "1-of-2" in sys.argv:
+    if record["command"] == "make_pseudo_labels" and record["SLURM_ARRAY_TASK_ID"] == "1":
         time.sleep(2 * pause)
     if "--checkpoint" in sys.argv:
         checkpoint = Path(sys.argv[sys.argv.index("--checkpoint") + 1])
