@@ -36,6 +36,14 @@ include: "rules/report.smk"
 include: "rules/targets.smk"
 
 
+onstart:
+    # Without a profile for SLURM, profiles/default holds: one GPU, no memory, no partition.
+    resources = workflow.resource_settings.overwrite_resources
+    incomplete = "mem_mb" not in resources.get("train_classifier", {})
+    if workflow.executor_plugin.name == "slurm" and incomplete:
+        raise WorkflowError("SLURM needs its profile: say --profile profiles/slurm")
+
+
 rule all:
     default_target: True
     input:

@@ -7,14 +7,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 
+from protoseg.slurm import become_the_right_command
+
+become_the_right_command()
+
 from protoseg.errors import InputError
 from protoseg.settings.configuration import read_configuration
 from protoseg.settings.experiments import all_upstream
 from protoseg.settings.provenance import code_digest
 from protoseg.settings.stage_file import settings_text
-from protoseg.slurm import become_the_right_command
-
-become_the_right_command()
 
 try:
     CONFIGURATION = read_configuration(config)

@@ -88,6 +88,21 @@ def test_slurm_profile_leaves_the_local_one_out(tmp_path: Path, given: str) -> N
         assert resource in output
 
 
+def test_slurm_without_its_profile_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "snakemake", "results/demo/settings.json"]
+    where = ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(tmp_path)]
+    done = subprocess.run(
+        [*command, *where, "--executor", "slurm", "--jobs", "1"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
+    )
+    assert done.returncode == 1
+    assert "--profile profiles/slurm" in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
 @pytest.mark.parametrize("files", CONFIGURATIONS, ids=lambda files: files[-1].stem)
 def test_configuration_is_valid(files: list[Path]) -> None:
     config: dict[str, Any] = {}
