@@ -3,13 +3,14 @@
 #                  check VOC 2012 as downloaded, add what it lacks for train_aug
 # make test        set up and run the tests
 # make test-slurm  the pipeline on a real SLURM, made up on this machine (root on Debian)
+# make bench       time every stage beside the published algorithm, into docs/performance.md
 # make check       the quality gates: ruff, mypy, snakefmt, snakemake --lint
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo voc test test-slurm check docs clean
+.PHONY: demo voc test test-slurm bench check docs clean
 
 # Two trainings side by side, each on half of the cores: on few cores faster than one after the other.
 HALF := $(shell echo $$(( ($$(nproc) + 1) / 2 )))
@@ -28,6 +29,9 @@ test: $(VENV)/dev
 
 test-slurm: $(VENV)/dev
 	pytest tests/slurm $(ARGS)
+
+bench: $(VENV)/run
+	OMP_NUM_THREADS=1 PYTHONPATH=workflow_scripts python benchmarks/performance.py $(ONLY)
 
 check: $(VENV)/dev
 	ruff check .

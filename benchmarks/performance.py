@@ -1,0 +1,78 @@
+"""Run every benchmark and write their table into docs/performance.md.
+
+    make bench [ONLY="soft_crf export"]
+
+With names, only those run and the document stays as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import platform
+import re
+import sys
+from pathlib import Path
+
+import torch
+from measure import Comparison, Cost, report
+
+LOG = logging.getLogger("performance")
+BENCHMARKS = (
+    "prototypes",
+    "export",
+    "pseudo_labels",
+    "affinity_step",
+    "random_walk",
+    "soft_crf",
+    "evaluation",
+)
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
+PLACE = re.compile(r"(<!-- measured -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def table(comparisons: list[Comparison]) -> str:
+    """Markdown table, one row per comparison; times are core-seconds of one item."""
+
+    def cost(of: Cost) -> str:
+        return f"{of.core_seconds:.3g} s, {of.mebibytes:,.0f} MiB"
+
+    lines = [
+        "| stage | textbook | protoseg | times faster | times less memory | target | outputs |",
+        "| --- | ---: | ---: | ---: | ---: | --- | --- |",
+    ]
+    for one in comparisons:
+        ratios = f"{one.speed:,.1f} | {one.memory:,.1f}"
+        costs = f"{cost(one.textbook)} | {cost(one.protoseg)}"
+        lines.append(f"| {one.stage} | {costs} | {ratios} | {one.target} | {one.outputs} |")
+    return "\n".join(lines)
+
+
+def processor() -> str:
+    """Model of the processor, as Linux names it."""
+    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    return found[1] if found else platform.machine()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("only", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    only = parser.parse_args().only
+    if unknown := set(only) - set(BENCHMARKS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(BENCHMARKS)}")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    comparisons = []
+    for name in only or BENCHMARKS:
+        found = importlib.import_module(name).compare()
+        report(found)
+        comparisons += found
+    if not only:
+        about = f"Measured on {processor()}, one thread, torch {torch.__version__}."
+        measured = f"{about}\n\n{table(comparisons)}\n"
+        DOCUMENT.write_text(PLACE.sub(lambda m: m[1] + measured + m[2], DOCUMENT.read_text()))
+        LOG.info("%s is written", DOCUMENT)
+
+
+if __name__ == "__main__":
+    main()
