@@ -42,6 +42,7 @@ onstart:
     incomplete = "mem_mb" not in resources.get("train_classifier", {})
     if workflow.executor_plugin.name == "slurm" and incomplete:
         raise WorkflowError("SLURM needs its profile: say --profile profiles/slurm")
+    check_batches(resources)
 
 
 rule all:

@@ -95,6 +95,27 @@ def initial_segmenter(wildcards):
     return [init] if init else []
 
 
+def check_batches(resources):
+    """Refuse a batch that the GPUs of its training cannot share, before anything has run.
+
+    ``resources`` are those that a profile or the command line sets, by rule.
+    """
+    for stage in ("classifier", "affinity", "segmenter"):
+        gpu = resources.get(f"train_{stage}", {}).get("gpu")
+        if gpu is None or gpu.is_evaluable():
+            continue
+        for experiment, settings in EXPERIMENTS.settings.items():
+            batch = settings[stage]["batch_size"]
+            if settings[stage].get("prototypes") == "pairs":
+                batch //= 2
+            if batch % int(gpu.value):
+                raise WorkflowError(
+                    f"{experiment}: a batch of {batch} images (or pairs) cannot be shared by "
+                    f"{gpu.value} GPUs; set {stage}.batch_size to a multiple, or gpu of "
+                    f"train_{stage} in the profile"
+                )
+
+
 def repository_file(name):
     """Path from the working directory: inputs are compared by path, and the checkout may move."""
     return os.path.relpath(Path(workflow.basedir) / name)

@@ -34,8 +34,8 @@ from slurm.story import (
 
 PROFILE = REPOSITORY / "profiles" / "slurm"
 RUN = "results/tiny/cam/seed0"
-MAPS = f"{RUN}/maps/metrics.json"
 STAGES = ("maps", "pseudo_labels", "refined_labels", "predictions")
+SCORES = [f"{RUN}/{stage}/metrics.json" for stage in STAGES]
 GPU_RULES = {
     "train_classifier",
     "export_maps",
@@ -67,8 +67,7 @@ def story(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     folder, local = (tmp_path_factory.mktemp(name) for name in ("slurm", "local"))
     try:
         waiting = ["--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5"]
-        scores = [f"{RUN}/{stage}/metrics.json" for stage in STAGES]
-        run = start(folder, *scores, "--profile", str(PROFILE), *waiting, pause=6)
+        run = start(folder, *SCORES, "--profile", str(PROFILE), *waiting, pause=6)
         wait_for(
             lambda: (
                 run.poll() is not None
@@ -83,7 +82,7 @@ def story(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         requeued, out_of_time = (seed for seed in trainings if seed not in lost)
         story = Story(folder, local, requeued, out_of_time, lost)
         interrupt(story, trainings)
-        alone = start(local, MAPS, "--workflow-profile", "none", "--cores", "1")
+        alone = start(local, *SCORES, "--workflow-profile", "none", "--cores", "1")
         finish(alone, local)
         finish(run, folder)
         yield story
@@ -143,9 +142,12 @@ def test_uninterrupted_training_equals_the_local_one(story: Story) -> None:
     assert weights(story.folder, seed).read_bytes() == weights(story.local, seed).read_bytes()
 
 
-def test_maps_made_on_the_cluster_equal_the_local_ones(story: Story) -> None:
-    first, second = (folder / f"{RUN}/maps/scored.h5" for folder in (story.folder, story.local))
-    assert first.read_bytes() == second.read_bytes()
+def test_results_made_on_the_cluster_equal_the_local_ones(story: Story) -> None:
+    made = [*story.local.glob(f"{RUN}/*/*.h5"), *story.local.glob(f"{RUN}/*/weights.pt")]
+    assert {path.parent.name for path in made} >= {*STAGES, "affinity", "segmenter"}
+    for path in made:
+        there = story.folder / path.relative_to(story.local)
+        assert there.read_bytes() == path.read_bytes(), there
 
 
 def test_every_stage_ran_on_the_cluster(story: Story) -> None:

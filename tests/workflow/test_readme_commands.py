@@ -52,6 +52,10 @@ def both(config: dict[str, Any]) -> None:
     other_segmenter(config)
 
 
+def other_shards(config: dict[str, Any]) -> None:
+    config["shards"] = 3
+
+
 def new_row(config: dict[str, Any]) -> None:
     """Differs from `cam` in the random walk, so that everything before it is there."""
     config["experiments"]["short_walk"] = {"base": "cam", "refined_labels": {"log2_steps": 5}}
@@ -77,6 +81,10 @@ PLANNED: dict[str, tuple[Change, dict[str, int]]] = {
     "background factors of the prototype methods": (
         nothing,
         {"train_classifier": 1, "sweep_background_factor": 1, "background_factors": 1},
+    ),
+    "go on with other `shards`, without making again what is there": (
+        other_shards,
+        {"make_report": 1},
     ),
     "on a SLURM cluster ([docs/slurm.md](docs/slurm.md))": (other_segmenter, SEGMENTER | END),
 }

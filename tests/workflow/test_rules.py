@@ -57,7 +57,7 @@ def test_slurm_profile_knows_the_rules_of_the_local_one() -> None:
         for name in ("default", "slurm")
     )
     assert set(local["set-threads"]) == set(slurm["set-threads"])
-    gpu = {name for name, resources in slurm["set-resources"].items() if resources.get("gpu") == 1}
+    gpu = {name for name, resources in slurm["set-resources"].items() if "gpu" in resources}
     assert set(local["set-resources"]) <= gpu
     assert {name for name in BLOCKS if "{{scatteritem}}" in BLOCKS[name]} - {"merge_shards"} == set(
         slurm["slurm-array-jobs"].split(",")
@@ -86,6 +86,21 @@ def test_slurm_profile_leaves_the_local_one_out(tmp_path: Path, given: str) -> N
     assert "profiles/default" not in used[-1]
     for resource in ("slurm_partition=cpu", "mem_mb=8000", "runtime=120"):
         assert resource in output
+
+
+def test_batch_that_the_gpus_cannot_share_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "snakemake", "results/demo/settings.json", "--cores", "1"]
+    where = ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(tmp_path)]
+    done = subprocess.run(
+        [*command, *where, "--set-resources", "train_affinity:gpu=3"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
+    )
+    assert done.returncode == 1
+    assert "a batch of 16 images (or pairs) cannot be shared by 3 GPUs" in done.stderr
+    assert not (tmp_path / "results").exists()
 
 
 def test_slurm_without_its_profile_is_refused(tmp_path: Path) -> None:
