@@ -4,13 +4,14 @@
 # make test        set up and run the tests
 # make test-slurm  the pipeline on a real SLURM, made up on this machine (root on Debian)
 # make bench       time every stage beside the published algorithm, into docs/performance.md
+# make bench-gpu   speed of the stages that run on a GPU, on made-up inputs
 # make check       the quality gates: ruff, mypy, snakefmt, snakemake --lint
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo voc test test-slurm bench check docs clean
+.PHONY: demo voc test test-slurm bench bench-gpu check docs clean
 
 # Two trainings side by side, each on half of the cores: on few cores faster than one after the other.
 HALF := $(shell echo $$(( ($$(nproc) + 1) / 2 )))
@@ -32,6 +33,8 @@ test-slurm: $(VENV)/dev
 
 bench: $(VENV)/run
 	OMP_NUM_THREADS=1 PYTHONPATH=workflow_scripts python benchmarks/performance.py $(ONLY)
+bench-gpu: $(VENV)/run
+	PYTHONPATH=workflow_scripts python benchmarks/gpu.py
 
 check: $(VENV)/dev
 	ruff check .

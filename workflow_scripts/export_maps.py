@@ -9,6 +9,7 @@ from protoseg.data.index import read_index
 from protoseg.data.selection import select_ids
 from protoseg.localization.export import export_maps
 from protoseg.localization.train import load_network
+from protoseg.prefetch import run_ahead
 from protoseg.progress import progress
 from protoseg.settings.localization import MapsSettings
 from protoseg.settings.stage_file import read_stage_settings
@@ -24,7 +25,7 @@ def main(arguments: Arguments) -> None:
     network, classifier = load_network(arguments.weights, device)
     maps = export_maps(network, classifier, index, ids, settings, device)
     with write_results(arguments.output, "maps", index.class_names, fingerprint) as writer:
-        for image_id, image_maps in progress(maps, len(ids), "maps"):
+        for image_id, image_maps in progress(run_ahead(maps), len(ids), "maps"):
             writer.write_maps(image_id, image_maps)
 
 

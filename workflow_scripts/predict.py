@@ -7,6 +7,7 @@ from pathlib import Path
 from protoseg.command import SHARD, Arguments, run
 from protoseg.data.index import read_index
 from protoseg.data.selection import select_ids
+from protoseg.prefetch import run_ahead
 from protoseg.progress import progress
 from protoseg.segmentation.inference import predict
 from protoseg.segmentation.train import load_segmenter
@@ -30,7 +31,7 @@ def main(arguments: Arguments) -> None:
         write_results(arguments.output, "labels", names, fingerprint) as label_writer,
         write_results(arguments.scores, "scores", names, fingerprint) as score_writer,
     ):
-        for image_id, label, scores in progress(predictions, len(ids), "predictions"):
+        for image_id, label, scores in progress(run_ahead(predictions), len(ids), "predictions"):
             label_writer.write_label(image_id, label)
             score_writer.write_maps(image_id, scores)
 

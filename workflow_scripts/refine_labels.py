@@ -9,6 +9,7 @@ from protoseg.affinity.refine import refine_labels
 from protoseg.command import SHARD, Arguments, run
 from protoseg.data.index import read_index
 from protoseg.data.selection import select_ids
+from protoseg.prefetch import run_ahead
 from protoseg.progress import progress
 from protoseg.settings.schema import RefinedLabelsSettings
 from protoseg.settings.stage_file import read_stage_settings
@@ -26,7 +27,7 @@ def main(arguments: Arguments) -> None:
     model = load_model(arguments.weights, device)
     reader = ResultReader([arguments.maps], "maps")
     labels = refine_labels(model, index, ids, reader, settings, device)
-    labels = progress(labels, len(ids), "refined labels")
+    labels = progress(run_ahead(labels), len(ids), "refined labels")
     write_labels(arguments.output, index.class_names, fingerprint, labels)
 
 

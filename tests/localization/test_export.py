@@ -21,6 +21,7 @@ from protoseg.localization.export import (
     maps_of_image,
     maps_source,
     read_with_mirror,
+    scaled_images,
 )
 from protoseg.localization.fusion import fused_maps
 from protoseg.localization.network import LocalizationNetwork
@@ -46,7 +47,9 @@ def maps_of(
     network: LocalizationNetwork, image: Image.Image, classifier: ClassifierSettings
 ) -> ScaleMaps:
     label = torch.tensor([1.0, 0.0, 1.0])
-    features = features_per_scale(network, image, label, classifier, MAPS, CPU)
+    features = features_per_scale(
+        network, scaled_images(image, MAPS.scales), label, classifier, MAPS, CPU
+    )
     return maps_of_image(features, label, (image.height, image.width), classifier, MAPS)
 
 
@@ -94,7 +97,7 @@ def test_mirrored_image_gives_mirrored_maps(
 def test_image_without_labels_has_no_cam(network: LocalizationNetwork, tmp_path: Path) -> None:
     image = read_image(small_index(tmp_path, 1)["image0"].image)
     label = torch.zeros(3)
-    features = features_per_scale(network, image, label, CAM, MAPS, CPU)
+    features = features_per_scale(network, scaled_images(image, MAPS.scales), label, CAM, MAPS, CPU)
     found = maps_of_image(features, label, (image.height, image.width), CAM, MAPS)
     assert found.scales[0].shape[0] == 0
     assert found.classes.tolist() == []
@@ -104,7 +107,9 @@ def test_features_come_with_the_image_that_is_not_mirrored(
     network: LocalizationNetwork, tmp_path: Path
 ) -> None:
     image = read_image(small_index(tmp_path, 1)["image0"].image)
-    found = features_per_scale(network, image, torch.ones(3), CAM, MAPS, CPU)
+    found = features_per_scale(
+        network, scaled_images(image, MAPS.scales), torch.ones(3), CAM, MAPS, CPU
+    )
     for scale, (features, pixels) in zip(MAPS.scales, found, strict=True):
         size = (round(image.width * scale), round(image.height * scale))
         plain = normalize(np.asarray(image.resize(size, Image.Resampling.BICUBIC)))
@@ -118,7 +123,7 @@ def test_further_regions_see_the_image_without_what_was_found() -> None:
     settings = replace(SIPE, backbone="resnet18", regions=2, region_threshold=0.9)
     torch.manual_seed(0)
     network = build_network(settings, 3, "random").eval()
-    (found,) = features_per_scale(network, image, label, settings, MapsSettings(scales=(1.0,)), CPU)
+    (found,) = features_per_scale(network, scaled_images(image, (1.0,)), label, settings, MAPS, CPU)
     pixels, cam = found.image, foreground_cam(found.features.logits)
     rest = erase(pixels, [cam], label[None], 0.9)
     assert 0 < (rest == 0).all(1).float().mean() < 1

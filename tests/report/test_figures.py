@@ -24,7 +24,13 @@ NAMES = ["background", "cat", "dog"]
 
 def write_history(path: Path, losses: dict[str, list[float]]) -> Path:
     epochs = len(next(iter(losses.values())))
-    fixed = {"epoch": range(1, epochs + 1), "steps": 9, "seconds": 1.0, "learning_rate": 0.1}
+    fixed = {
+        "epoch": range(1, epochs + 1),
+        "steps": 9,
+        "seconds": 1.0,
+        "data_wait": 0.02,
+        "learning_rate": 0.1,
+    }
     pd.DataFrame(fixed | losses).to_csv(path, index=False)
     return path
 

@@ -21,7 +21,8 @@ from protoseg.settings.validation import schema_problems
 from protoseg.training.schedule import poly_factor
 
 STAGES = {"segmenter", "predictions", "predictions_crf"}
-OWN = {"labels", "weights", "init", "precision", "minimum_probability"}  # no part of a recipe
+# No part of a recipe.
+OWN = {"labels", "weights", "init", "precision", "compile", "minimum_probability"}
 
 
 def settings_of(experiments: dict[str, Any], **rest: Any) -> dict[str, Any]:

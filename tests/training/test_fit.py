@@ -86,17 +86,22 @@ def failing_at(step: int) -> LossFunction:
     return loss
 
 
-@pytest.mark.parametrize("step", [4, 7, 9])
-@pytest.mark.parametrize("max_steps", [None, 10])
-def test_resumed_equals_uninterrupted(tmp_path: Path, step: int, max_steps: int | None) -> None:
-    settings = replace(SETTINGS, max_steps=max_steps)
+@pytest.mark.parametrize(
+    ("step", "max_steps", "workers"),
+    [(4, None, 0), (7, None, 0), (9, 10, 0), (7, 10, 0), (4, 10, 1)],
+)
+def test_resumed_equals_uninterrupted(
+    tmp_path: Path, step: int, max_steps: int | None, workers: int
+) -> None:
+    settings = replace(SETTINGS, max_steps=max_steps, workers=workers)
     expected, history = train(tmp_path / "one.pt", settings)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "two.pt", settings, failing_at(step))
     assert (tmp_path / "two.pt").is_file()
     found, resumed = train(tmp_path / "two.pt", settings)
     assert_equal(found, expected)
-    pd.testing.assert_frame_equal(resumed.drop(columns="seconds"), history.drop(columns="seconds"))
+    measured = ["seconds", "data_wait"]
+    pd.testing.assert_frame_equal(resumed.drop(columns=measured), history.drop(columns=measured))
 
 
 def test_interruption_in_the_first_epoch_starts_again(tmp_path: Path) -> None:
@@ -141,6 +146,7 @@ def test_history_has_a_row_per_epoch(tmp_path: Path) -> None:
     assert history["total"].tolist() == pytest.approx((2 * history["error"]).tolist())
     rates = [0.1 * poly_factor(3 * epoch + 2, 12) for epoch in range(4)]
     assert history["learning_rate"].tolist() == pytest.approx(rates)
+    assert history["data_wait"].between(0, 1).all()
 
 
 def test_max_steps_end_within_an_epoch(tmp_path: Path) -> None:

@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from protoseg.data.images import read_image
 from protoseg.data.index import DatasetIndex
-from protoseg.localization.export import features_per_scale, maps_of_image
+from protoseg.localization.export import features_per_scale, maps_of_image, read_scaled
 from protoseg.localization.fusion import fused_maps
 from protoseg.localization.network import LocalizationNetwork
 from protoseg.metrics import Confusion
@@ -42,11 +41,10 @@ def sweep_background_factor(
         replace(settings, source="prototypes", background_factor=factor) for factor in factors
     ]
     confusions = [Confusion(len(index.classes) + 1) for _ in factors]
-    for image_id in progress(ids, len(ids), "images"):
-        record, mask = index[image_id], index.read_mask(image_id)
-        label = torch.from_numpy(index.label_vector(image_id))
-        image = read_image(record.image)
-        features = features_per_scale(network, image, label, classifier, settings, device)
+    for record, images in progress(read_scaled(index, ids, settings.scales), len(ids), "images"):
+        mask = index.read_mask(record.id)
+        label = torch.from_numpy(index.label_vector(record.id))
+        features = features_per_scale(network, images, label, classifier, settings, device)
         for variant, confusion in zip(variants, confusions, strict=True):
             maps = maps_of_image(features, label, record.size, classifier, variant)
             winners = argmax_with_background(

@@ -14,6 +14,7 @@ from protoseg.affinity.walk import WalkSettings, refined_labels, refined_scores
 from protoseg.data.images import normalize, read_image
 from protoseg.data.index import DatasetIndex
 from protoseg.localization.fusion import fuse_scales
+from protoseg.prefetch import read_ahead
 from protoseg.pseudo_labels.labels import has_background_map
 from protoseg.settings.schema import RefinedLabelsSettings
 from protoseg.storage import ResultReader, ScaleMaps
@@ -49,7 +50,11 @@ def refine_labels(
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """Refined labels of every image of ``ids``, in order."""
     reader.check_ids(ids, "the training list")
-    for image_id in ids:
+
+    def read(image_id: str) -> tuple[str, Tensor, ScaleMaps]:
         pixels = np.asarray(read_image(index[image_id].image))
-        edge = model.edge(normalize(pixels).to(device), settings.precision)
-        yield image_id, refine(reader.maps(image_id), edge, settings)
+        return image_id, normalize(pixels), reader.maps(image_id)
+
+    for image_id, image, maps in read_ahead(read, ids):
+        edge = model.edge(image.to(device), settings.precision)
+        yield image_id, refine(maps, edge, settings)

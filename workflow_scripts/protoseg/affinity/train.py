@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from protoseg.affinity.losses import affinity_losses, pair_sums
 from protoseg.affinity.model import AffinityModel, new_model
@@ -30,6 +32,14 @@ def parameter_groups(model: AffinityModel, settings: AffinitySettings) -> list[d
     return groups
 
 
+def batch_losses(network: nn.Module, batch: Batch, settings: AffinitySettings) -> dict[str, Tensor]:
+    """Named losses of a batch of images and label maps, this rank's share of them."""
+    with autocast(batch["image"].device, settings.precision):
+        fields = network(batch["image"])
+    sums = pair_sums(fields.edge_logits, batch["label"], settings.radius, fields.displacement)
+    return affinity_losses(sums._replace(costs=sums.costs * world_size()), sum_over_ranks)
+
+
 def train_affinity(
     dataset: LabelledDataset,
     settings: AffinitySettings,
@@ -44,13 +54,8 @@ def train_affinity(
     torch.manual_seed(seed)  # initial weights of the branches
     device = default_device()
     model = new_model(settings, classifier)
-
-    def loss_function(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        with autocast(device, settings.precision):
-            fields = network(batch["image"])
-        sums = pair_sums(fields.edge_logits, batch["label"], settings.radius, fields.displacement)
-        return affinity_losses(sums._replace(costs=sums.costs * world_size()), sum_over_ranks)
-
+    if settings.compile:
+        model.compile()
     fit_settings = FitSettings(
         batch_size=settings.batch_size,
         epochs=settings.epochs,
@@ -63,24 +68,31 @@ def train_affinity(
         unused_parameters=False,
     )
     groups = parameter_groups(model, settings)
+    loss_function = partial(batch_losses, settings=settings)
     history = fit(model, groups, loss_function, dataset, fit_settings, device, checkpoint)
     if settings.displacement and rank() == 0:
-        fill_displacement_mean(model, dataset, settings, device)
+        fill_displacement_mean(model, dataset, settings, device, workers)
     return model, history
 
 
 @torch.no_grad()
 def fill_displacement_mean(
-    model: AffinityModel, dataset: LabelledDataset, settings: AffinitySettings, device: torch.device
+    model: AffinityModel,
+    dataset: LabelledDataset,
+    settings: AffinitySettings,
+    device: torch.device,
+    workers: int,
 ) -> None:
     """Mean displacement over the training set (augmented once more), subtracted in evaluation."""
     model.eval()
     model.branches.displacement_mean.zero_()
-    total, count = torch.zeros(2, dtype=torch.float64), 0
-    for position in range(len(dataset)):
-        image = dataset[(settings.epochs, position)]["image"].to(device)
+    keys = [(settings.epochs, position) for position in range(len(dataset))]
+    pinned = device.type == "cuda"
+    loader = DataLoader(dataset, None, sampler=keys, num_workers=workers, pin_memory=pinned)
+    total = torch.zeros(2, dtype=torch.float64, device=device)
+    for item in loader:
+        image = item["image"].to(device, non_blocking=True)
         with autocast(device, settings.precision):
             field = model(image[None]).displacement
-        total += field.double().mean(dim=(0, 2, 3)).cpu()
-        count += 1
-    model.branches.displacement_mean.copy_((total / count).float())
+        total += field.double().mean(dim=(0, 2, 3))
+    model.branches.displacement_mean.copy_((total / len(keys)).float())

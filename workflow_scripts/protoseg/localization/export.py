@@ -16,11 +16,12 @@ from PIL import Image
 from torch import Tensor
 
 from protoseg.data.images import normalize, read_image
-from protoseg.data.index import DatasetIndex
+from protoseg.data.index import DatasetIndex, ImageRecord
 from protoseg.localization.fusion import scaled_size
 from protoseg.localization.method import localization_maps, merge_mirror
 from protoseg.localization.network import Features, LocalizationNetwork
 from protoseg.localization.regions import region_features
+from protoseg.prefetch import read_ahead
 from protoseg.settings.localization import ClassifierSettings, MapsSettings
 from protoseg.storage import ScaleMaps
 from protoseg.training.precision import autocast
@@ -36,6 +37,27 @@ class ScaleFeatures(NamedTuple):
     image: Tensor
 
 
+def scaled_images(image: Image.Image, scales: Sequence[float]) -> list[Tensor]:
+    """The image at each scale (bicubic), normalised: [1, 3, H, W]."""
+    found = []
+    for scale in scales:
+        height, width = scaled_size((image.height, image.width), scale)
+        resized = image.resize((width, height), Image.Resampling.BICUBIC)
+        found.append(normalize(np.asarray(resized))[None])
+    return found
+
+
+def read_scaled(
+    index: DatasetIndex, ids: Sequence[str], scales: Sequence[float]
+) -> Iterator[tuple[ImageRecord, list[Tensor]]]:
+    """Record and `scaled_images` of every image of ``ids``, in order, read ahead in a thread."""
+
+    def read(image_id: str) -> tuple[ImageRecord, list[Tensor]]:
+        return index[image_id], scaled_images(read_image(index[image_id].image), scales)
+
+    return read_ahead(read, ids)
+
+
 def read_with_mirror(network: LocalizationNetwork, image: Tensor) -> Features:
     """Features of one image [1, 3, H, W] and its mirror, flipped back and added: B = 1."""
     pair = torch.cat([image, image.flip(-1)]).contiguous(memory_format=torch.channels_last)
@@ -45,22 +67,21 @@ def read_with_mirror(network: LocalizationNetwork, image: Tensor) -> Features:
 @torch.inference_mode()
 def features_per_scale(
     network: LocalizationNetwork,
-    image: Image.Image,
+    images: Sequence[Tensor],
     label: Tensor,
     classifier: ClassifierSettings,
     settings: MapsSettings,
     device: torch.device,
 ) -> list[ScaleFeatures]:
-    """Features of one image at each of ``settings.scales``, its mirror's added.
+    """Features of one image at each scale, its mirror's added.
 
     Args:
+        images: [1, 3, H, W] per scale, see `scaled_images`.
         label: [K] image-level labels, 0 or 1; further regions lose what present classes mark.
     """
     found = []
-    for scale in settings.scales:
-        height, width = scaled_size((image.height, image.width), scale)
-        resized = image.resize((width, height), Image.Resampling.BICUBIC)
-        pixels = normalize(np.asarray(resized))[None].to(device)
+    for image in images:
+        pixels = image.to(device)
         with autocast(device, settings.precision):
             features = region_features(
                 network,
@@ -116,9 +137,7 @@ def export_maps(
     device: torch.device,
 ) -> Iterator[tuple[str, ScaleMaps]]:
     """Maps of every image of ``ids``, in order."""
-    for image_id in ids:
-        record = index[image_id]
-        label = torch.from_numpy(index.label_vector(image_id))
-        image = read_image(record.image)
-        features = features_per_scale(network, image, label, classifier, settings, device)
-        yield image_id, maps_of_image(features, label, record.size, classifier, settings)
+    for record, images in read_scaled(index, ids, settings.scales):
+        label = torch.from_numpy(index.label_vector(record.id))
+        features = features_per_scale(network, images, label, classifier, settings, device)
+        yield record.id, maps_of_image(features, label, record.size, classifier, settings)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from protoseg.backbones import build_backbone
 from protoseg.data.classification import ImageLabelDataset
@@ -92,6 +93,17 @@ def parameter_groups(
     ]
 
 
+def compile_backbones(network: LocalizationNetwork) -> None:
+    """Compile the backbone of every region, in place; the state dict keeps its keys.
+
+    The rest stays as it is: seeds, prototypes and losses are a small part of a step, and RPNet's
+    take random numbers of the CPU.
+    """
+    regions: list[LocalizationNetwork] = [network, *network.further]
+    for region in regions:
+        region.backbone.compile()
+
+
 def batch_losses(
     network: LocalizationNetwork, batch: Batch, settings: ClassifierSettings
 ) -> dict[str, Tensor]:
@@ -129,10 +141,8 @@ def train_classifier(
     ids = draw_fraction(index, ids, settings.fraction, seed)
     images = ImageLabelDataset(index, ids, settings, seed)
     pairs = settings.prototypes == "pairs"
-
-    def loss_function(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        return batch_losses(network, batch, settings)  # type: ignore[arg-type]
-
+    if settings.compile:
+        compile_backbones(network)
     fit_settings = FitSettings(
         batch_size=settings.batch_size // 2 if pairs else settings.batch_size,
         epochs=settings.epochs,
@@ -147,7 +157,7 @@ def train_classifier(
     history = fit(
         network,
         parameter_groups(network, settings),
-        loss_function,
+        partial(batch_losses, settings=settings),
         PairDataset(images) if pairs else images,
         fit_settings,
         device,

@@ -1,9 +1,9 @@
 """Curves: losses over the epochs of one training stage, and mIoU against background thresholds.
 
 In: a specification `{"title", "kind", "files": {name: file, or one file per seed}}`. Kind `history`
-reads history.csv (epoch, steps, seconds, learning_rate, then one column per loss), one panel per
-loss. Kind `sweep` reads metrics.json of maps. Out: a figure. Several seeds of one curve are drawn
-as their mean in a band from the lowest to the highest.
+reads history.csv (see `training.history`), one panel per loss. Kind `sweep` reads metrics.json of
+maps. Out: a figure. Several seeds of one curve are drawn as their mean in a band from the lowest to
+the highest.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from protoseg.errors import InputError
 from protoseg.report.drawing import INK, LineStyle, calm, legend_columns, line_styles, save_figure
 from protoseg.report.inputs import as_number, paths_of, read_metrics, required
 
-NO_LOSS = ("epoch", "steps", "seconds", "learning_rate")
+NO_LOSS = ("epoch", "steps", "seconds", "data_wait", "learning_rate")
 FEW_EPOCHS = 12  # up to here each epoch is marked
 PANEL = (4.2, 3.2)  # inches
 PANELS_PER_ROW = 3

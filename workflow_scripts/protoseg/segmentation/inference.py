@@ -11,9 +11,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from protoseg.data.images import normalize, read_image
 from protoseg.data.index import DatasetIndex
+from protoseg.prefetch import read_ahead
 from protoseg.segmentation.deeplab import Segmenter
 from protoseg.segmentation.predict import fuse_scores, likely_classes, score_grids
 from protoseg.settings.predictions import PredictionsSettings
@@ -26,12 +28,12 @@ Label = NDArray[np.uint8]
 @torch.inference_mode()
 def prediction_of(
     network: Segmenter,
-    pixels: NDArray[np.uint8],
+    image: Tensor,
     settings: PredictionsSettings,
     device: torch.device,
 ) -> tuple[Label, ScaleMaps]:
-    """Label map [H, W] and scores of one image [H, W, 3]."""
-    image = normalize(pixels).to(device)
+    """Label map [H, W] and scores of one image [3, H, W], normalised."""
+    image = image.to(device)
     size = (image.shape[1], image.shape[2])
     with autocast(device, settings.precision):
         grids = score_grids(
@@ -56,6 +58,9 @@ def predict(
     device: torch.device,
 ) -> Iterator[tuple[str, Label, ScaleMaps]]:
     """Id, label map and scores of every image of ``ids``, in order."""
-    for image_id in ids:
-        pixels = np.asarray(read_image(index[image_id].image))
-        yield image_id, *prediction_of(network, pixels, settings, device)
+
+    def read(image_id: str) -> tuple[str, Tensor]:
+        return image_id, normalize(np.asarray(read_image(index[image_id].image)))
+
+    for image_id, image in read_ahead(read, ids):
+        yield image_id, *prediction_of(network, image, settings, device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,15 @@ def load_segmenter(path: Path, device: torch.device) -> Segmenter:
     return place(network, device).eval()
 
 
+def batch_losses(
+    network: nn.Module, batch: Batch, settings: SegmenterSettings
+) -> dict[str, Tensor]:
+    """Named losses of a batch of images and label maps."""
+    with autocast(batch["image"].device, settings.precision):
+        logits = network(batch["image"])
+    return multi_scale_loss(logits, batch["label"], LOSSES[settings.loss])
+
+
 def train_segmenter(
     dataset: LabelledDataset,
     settings: SegmenterSettings,
@@ -68,12 +78,8 @@ def train_segmenter(
         start_from_segmenter(network, Path(settings.init), len(names))
     elif settings.weights == "classifier":
         classifier_backbone(network.backbone, classifier)  # type: ignore[arg-type]
-
-    def loss_function(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        with autocast(device, settings.precision):
-            logits = network(batch["image"])
-        return multi_scale_loss(logits, batch["label"], LOSSES[settings.loss])
-
+    if settings.compile:
+        network.compile()
     fit_settings = FitSettings(
         batch_size=settings.batch_size,
         epochs=1,
@@ -92,6 +98,7 @@ def train_segmenter(
         settings.momentum,
         train_norms=settings.batch_norm == "batch",
     )
+    loss_function = partial(batch_losses, settings=settings)
     history = fit(network, groups, loss_function, dataset, fit_settings, device, checkpoint)
     about = {"settings": asdict(settings), "class_names": names, "seed": seed}
     return network, history, about

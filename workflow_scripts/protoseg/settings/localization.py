@@ -27,6 +27,11 @@ MOMENTUM_NOTE = (
     "SGD momentum. The published optimisers hand weight decay over in the place of momentum, so "
     "they ran with 1e-4 where the papers print 0.9; the default follows the code"
 )
+COMPILE_NOTE = (
+    "Compile the {part} by torch.compile in training. Meant for long trainings on GPUs, `make "
+    "bench-gpu` times steps with and without; costs up to minutes at every start, needs a C "
+    "compiler, and results differ by rounding"
+)
 SEED_RULES = ["structure", "argmax", "threshold", "soft"]
 
 
@@ -77,6 +82,7 @@ class ClassifierSettings:
         "Arithmetic of the network in training; maps, prototypes and losses are float32.",
         enum=PRECISIONS,
     )
+    compile: bool = setting(False, COMPILE_NOTE.format(part="backbone") + ".")
     side_widths: tuple[int, ...] = setting(
         [128, 128, 256, 256],
         "SIPE: channels of the side branches on layer1 to layer4 (published code).",

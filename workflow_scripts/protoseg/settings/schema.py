@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from protoseg.settings.fields import setting
 from protoseg.settings.localization import (
     BACKBONE_NAMES,
+    COMPILE_NOTE,
     MOMENTUM_NOTE,
     PRECISIONS,
     ClassifierSettings,
@@ -138,6 +139,7 @@ class AffinitySettings:
     momentum: float = setting(1e-4, MOMENTUM_NOTE + ".", minimum=0, maximum=1)
     clip_norm: float = setting(0.0, "Global gradient norm limit; 0 for none.", minimum=0)
     precision: str = setting("bfloat16", "Arithmetic in training.", enum=PRECISIONS)
+    compile: bool = setting(False, COMPILE_NOTE.format(part="network") + ".")
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,7 @@ class SegmenterSettings:
         10, "The learning rate changes every so many steps (published code).", minimum=1
     )
     precision: str = setting("bfloat16", "Arithmetic in training.", enum=PRECISIONS)
+    compile: bool = setting(False, COMPILE_NOTE.format(part="network") + ".")
 
 
 STAGES: dict[str, type] = {

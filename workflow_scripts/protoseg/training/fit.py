@@ -9,7 +9,6 @@ runs it on its share of each batch (`distributed`); rank 0 writes the checkpoint
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,16 +21,15 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from protoseg.errors import InputError
 from protoseg.training.checkpoint import load_checkpoint, save
 from protoseg.training.distributed import (
     averaged_over_ranks,
     process_group,
     rank,
     seed_rank,
-    sum_over_ranks,
     world_size,
 )
+from protoseg.training.history import EpochClock, epoch_row, summary
 from protoseg.training.order import EpochBatches
 from protoseg.training.precision import place
 from protoseg.training.schedule import poly_factor
@@ -98,7 +96,7 @@ def fit(
         groups: SGD parameter groups with `params`, `lr`, `weight_decay`, `momentum`.
 
     Returns:
-        History: epoch, steps, seconds, learning_rate (first group), and the mean of every loss.
+        History, see `history`: one row per epoch.
 
     Raises:
         InputError: a loss that is not finite, with its name and step; too few images for a batch,
@@ -133,19 +131,19 @@ def _train(
         for epoch in range(len(history), epochs):
             batches.epoch = epoch
             seed_rank(settings.seed, epoch)
-            started, rows = time.perf_counter(), []
-            for step, batch in enumerate(loader, epoch * len(batches)):
+            clock, rows = EpochClock(), []
+            for step, batch in enumerate(clock.timed(loader), epoch * len(batches)):
                 if step >= max_steps:
                     break
                 factor = poly_factor(step, max_steps, block=settings.schedule_block)
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
                 losses = compute_losses(_to_device(batch, device))
-                _update(network, optimizer, losses["total"], settings.clip_norm)
+                update(network, optimizer, losses["total"], settings.clip_norm)
                 rows.append({name: value.detach() for name, value in losses.items()})
                 bar.update()
-            history.append(_epoch_row(rows, epoch, optimizer, time.perf_counter() - started))
-            LOG.info("epoch %d/%d: %s", epoch + 1, epochs, _summary(history[-1]))
+            history.append(epoch_row(rows, epoch, optimizer.param_groups[0]["lr"], clock))
+            LOG.info("epoch %d/%d: %s", epoch + 1, epochs, summary(history[-1]))
             _save(checkpoint, settings, network, optimizer, history)
     return pd.DataFrame(history)
 
@@ -164,15 +162,17 @@ def _loader(
         batch_sampler=batches,
         num_workers=workers,
         pin_memory=device.type == "cuda",
-        persistent_workers=False,  # each epoch's order must reach the workers
+        persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
+        # Starting workers draws a number; a resume, which starts them again, must not notice.
+        generator=torch.Generator(),
     )
 
 
-def _update(
+def update(
     network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, clip_norm: float
 ) -> None:
-    """One step of the optimiser."""
+    """One step of the optimiser; see `FitSettings` for ``clip_norm``."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     if clip_norm:
@@ -226,25 +226,3 @@ def _to_device(batch: Batch, device: torch.device) -> Batch:
         return value.to(device, non_blocking=True, memory_format=memory)
 
     return {name: moved(value) for name, value in batch.items()}
-
-
-def _epoch_row(
-    rows: list[dict[str, Tensor]], epoch: int, optimizer: torch.optim.Optimizer, seconds: float
-) -> dict[str, float]:
-    """Means over the epoch's steps and ranks; raises InputError where one is not finite."""
-    stacked = {name: torch.stack([row[name] for row in rows]).float() for name in rows[0]}
-    means = {name: sum_over_ranks(values) / world_size() for name, values in stacked.items()}
-    for name, values in means.items():
-        if not torch.isfinite(values).all():
-            step = int((~torch.isfinite(values)).nonzero()[0])
-            raise InputError(
-                f"loss {name} is not finite at step {step} of epoch {epoch + 1}; "
-                "lower the learning rate or use precision: float32"
-            )
-    row = {"epoch": epoch + 1, "steps": len(rows), "seconds": round(seconds, 2)}
-    row["learning_rate"] = optimizer.param_groups[0]["lr"]
-    return row | {name: float(values.mean()) for name, values in means.items()}
-
-
-def _summary(row: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
