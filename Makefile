@@ -33,6 +33,7 @@ test-slurm: $(VENV)/dev
 
 bench: $(VENV)/run
 	OMP_NUM_THREADS=1 PYTHONPATH=workflow_scripts python benchmarks/performance.py $(ONLY)
+
 bench-gpu: $(VENV)/run
 	PYTHONPATH=workflow_scripts python benchmarks/gpu.py
 
