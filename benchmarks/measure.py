@@ -11,6 +11,7 @@ import argparse
 import json
 import logging
 import multiprocessing
+import pickle
 import resource
 import sys
 import time
@@ -80,7 +81,7 @@ def cost_of(work: Callable[[], Result], *, repeats: int = 1, items: int = 1) -> 
     process.start()
     sender.close()
     try:
-        result, cost = receiver.recv()
+        result, cost = pickle.loads(receiver.recv_bytes())
     except EOFError:
         raise RuntimeError("the measured work failed, see its error above") from None
     finally:
@@ -89,7 +90,7 @@ def cost_of(work: Callable[[], Result], *, repeats: int = 1, items: int = 1) -> 
 
 
 def _measure(work: Callable[[], Any], repeats: int, items: int, sender: Any) -> None:
-    before = _resident()
+    before, files = _resident()
     seconds, core_seconds, mebibytes = [], [], 0.0
     for run in range(repeats):
         started, processor = time.perf_counter(), _processor()
@@ -97,14 +98,18 @@ def _measure(work: Callable[[], Any], repeats: int, items: int, sender: Any) -> 
         seconds.append((time.perf_counter() - started) / items)
         core_seconds.append((_processor() - processor) / items)
         if run == 0:
-            mebibytes = _peak() - before
-    sender.send((result, Cost(min(seconds), min(core_seconds), mebibytes)))
+            # pages of the libraries' code that the fork had not mapped yet are no cost of the work
+            mebibytes = _peak() - before - (_resident()[1] - files)
+    cost = Cost(min(seconds), min(core_seconds), mebibytes)
+    # torch's own pickler shares memory with a process that has ended when its reader looks
+    sender.send_bytes(pickle.dumps((result, cost)))
 
 
-def _resident() -> float:
-    """Memory of this process now, MiB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / MEBIBYTE
+def _resident() -> tuple[float, float]:
+    """Memory of this process now, and the part of it that maps files, MiB."""
+    pages = Path("/proc/self/statm").read_text().split()[1:3]
+    resident, files = (int(count) * resource.getpagesize() / MEBIBYTE for count in pages)
+    return resident, files
 
 
 def _peak() -> float:

@@ -7,8 +7,7 @@ from pathlib import Path
 from protoseg.command import SHARD, Arguments, run
 from protoseg.data.index import read_index
 from protoseg.data.selection import select_ids
-from protoseg.localization.export import export_maps
-from protoseg.localization.train import load_network
+from protoseg.localization.export import export_maps, load_folded_network
 from protoseg.prefetch import run_ahead
 from protoseg.progress import progress
 from protoseg.settings.localization import MapsSettings
@@ -22,7 +21,7 @@ def main(arguments: Arguments) -> None:
     index = read_index(arguments.index)
     ids = shard_of(select_ids(index, arguments.list), arguments.shard)
     device = default_device()
-    network, classifier = load_network(arguments.weights, device)
+    network, classifier = load_folded_network(arguments.weights, device)
     maps = export_maps(network, classifier, index, ids, settings, device)
     with write_results(arguments.output, "maps", index.class_names, fingerprint) as writer:
         for image_id, image_maps in progress(run_ahead(maps), len(ids), "maps"):

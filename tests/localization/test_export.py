@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from small_set import small_index
+from torch import nn
 
 from protoseg.backbones.backbone import MobileNetV2
 from protoseg.data.images import normalize, read_image
@@ -18,6 +19,7 @@ from protoseg.localization.erasing import erase
 from protoseg.localization.export import (
     export_maps,
     features_per_scale,
+    load_folded_network,
     maps_of_image,
     maps_source,
     read_with_mirror,
@@ -28,6 +30,7 @@ from protoseg.localization.network import LocalizationNetwork
 from protoseg.localization.train import build_network
 from protoseg.settings.localization import ClassifierSettings, MapsSettings
 from protoseg.storage import ScaleMaps
+from protoseg.training.checkpoint import save_weights
 
 CPU = torch.device("cpu")
 CAM = ClassifierSettings()
@@ -136,3 +139,20 @@ def test_source_follows_the_method_unless_set() -> None:
     assert maps_source(CAM, MAPS) == "cam"
     assert maps_source(SIPE, MAPS) == "prototypes"
     assert maps_source(SIPE, replace(MAPS, source="cam")) == "cam"
+
+
+def test_the_folded_network_of_every_region_gives_the_features_of_the_trained_one(
+    tmp_path: Path,
+) -> None:
+    settings = replace(SIPE, backbone="resnet18", regions=2)
+    torch.manual_seed(0)
+    network = build_network(settings, 3, "random").eval()
+    about = {"settings": asdict(settings), "classes": ["cat", "dog", "cow"]}
+    save_weights(tmp_path / "weights.pt", network, about)
+    found, classifier = load_folded_network(tmp_path / "weights.pt", CPU)
+    assert classifier == settings
+    images = torch.randn(1, 3, 32, 32)
+    pairs = zip((found, *found.further), (network, *network.further), strict=True)
+    for folded, trained in pairs:
+        torch.testing.assert_close(folded(images), trained(images), atol=1e-4, rtol=1e-4)
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.backbone.modules())
