@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch.nn import functional
 
 from protoseg.data.demo import draw_image
+from protoseg.storage import ScaleMaps
 
 HEIGHT, WIDTH = 375, 500
+GRID = (24, 32)  # of the maps, at stride 16
 
 
 class Sample(NamedTuple):
@@ -34,6 +38,17 @@ def samples(count: int) -> list[Sample]:
     """
     folder = os.environ.get("PROTOSEG_BENCH_IMAGES")
     return _stored(Path(folder), count) if folder else _drawn(count)
+
+
+def localization_maps(sample: Sample, seed: int) -> ScaleMaps:
+    """Maps of the classes in the mask as a network might see them: coarse, blurred, noisy."""
+    random = np.random.default_rng(seed)
+    classes = np.setdiff1d(sample.mask, [0, 255]).astype(np.int64)
+    shares = torch.from_numpy(sample.mask == classes[:, None, None]).float()  # [K, H, W]
+    coarse = functional.adaptive_avg_pool2d(shares, GRID)
+    maps = functional.avg_pool2d(coarse, 5, 1, 2, count_include_pad=False).numpy()
+    maps = maps / maps.max(axis=(1, 2), keepdims=True) + 0.1 * random.random(maps.shape)
+    return ScaleMaps((maps.astype(np.float32),), classes, sample.mask.shape)
 
 
 def _drawn(count: int) -> list[Sample]:

@@ -7,6 +7,7 @@ from dataclasses import FrozenInstanceError, replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydensecrf.densecrf import DenseCRF2D
 
 from protoseg.pseudo_labels.crf import (
     CRFParameters,
@@ -109,6 +110,32 @@ def test_second_unary_on_one_lattice_equals_a_fresh_one(
     np.testing.assert_array_equal(found[0], fresh[0])
     np.testing.assert_array_equal(found[1], fresh[1])
     np.testing.assert_array_equal(found[2], fresh[0])
+
+
+@pytest.mark.parametrize("n_labels", [2, 3, 5])
+def test_unaries_side_by_side_equal_single_ones(
+    image: NDArray[np.uint8], probabilities: NDArray[np.float32], n_labels: int
+) -> None:
+    kept = soft_unary(probabilities[:n_labels])
+    unaries = np.stack([kept, kept[::-1]])
+    found = ImageCRF(image, n_labels, PARAMETERS, (2,)).marginals(unaries)
+    single = ImageCRF(image, n_labels, PARAMETERS)
+    expected = np.stack([single.marginals(unary) for unary in unaries])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_labels", [2, 3, 5])
+def test_differences_give_what_all_labels_give(
+    image: NDArray[np.uint8], probabilities: NDArray[np.float32], n_labels: int
+) -> None:
+    unary = soft_unary(probabilities[:n_labels])
+    plain = DenseCRF2D(WIDTH, HEIGHT, n_labels)
+    plain.addPairwiseGaussian(sxy=3, compat=3)
+    plain.addPairwiseBilateral(sxy=20, srgb=5, rgbim=image, compat=10)
+    plain.setUnaryEnergy(unary.reshape(n_labels, -1))
+    expected = np.array(plain.inference(5)).reshape(unary.shape)
+    found = ImageCRF(image, n_labels, PARAMETERS).marginals(unary)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_awkward_arrays(image: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> None:

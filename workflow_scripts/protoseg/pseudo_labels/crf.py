@@ -8,18 +8,23 @@ compatibility, symmetric normalisation, mean-field updates on the permutohedral 
 library is pydensecrf.
 
 pydensecrf holds the GIL and runs on one thread, so images are spread over processes. Its cost
-grows with the number of labels: pass only those that take part.
+grows with the number of labels: pass only those that take part. It filters here, the softmax is
+ours: a filter is linear and the softmax sees differences of labels alone, so Q_i - Q_0, one channel
+less than there are labels, gives all that an update needs; several unaries are more channels.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydensecrf.densecrf import DenseCRF2D
 
 SMALLEST_PROBABILITY = 1e-5
+PIXELS = 4096  # at a time in the softmax, which so stays in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -50,21 +55,28 @@ class ImageCRF:
         image: RGB [H, W, 3] uint8, as stored in the file (no mean subtracted); read-only is fine.
         n_labels: labels of every later unary.
         parameters: kernels and iterations.
+        batch: leading dimensions of every later unary, whose mean fields run side by side.
 
     Raises:
         ValueError: the image is not [H, W, 3] uint8.
     """
 
-    def __init__(self, image: NDArray[np.uint8], n_labels: int, parameters: CRFParameters) -> None:
+    def __init__(
+        self,
+        image: NDArray[np.uint8],
+        n_labels: int,
+        parameters: CRFParameters,
+        batch: tuple[int, ...] = (),
+    ) -> None:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(
                 f"the CRF needs an RGB image [H, W, 3] of uint8, got {list(image.shape)} of "
                 f"{image.dtype}; convert it with PIL's Image.convert('RGB')"
             )
         height, width, _ = image.shape
-        self.shape = (n_labels, height, width)
+        self.shape = (*batch, n_labels, height, width)
         self.iterations = parameters.iterations
-        self._crf = DenseCRF2D(width, height, n_labels)
+        self._crf = DenseCRF2D(width, height, _channels(math.prod(batch) * (n_labels - 1)))
         if parameters.gaussian_weight > 0:
             self._crf.addPairwiseGaussian(
                 sxy=parameters.gaussian_sxy, compat=parameters.gaussian_weight
@@ -79,20 +91,63 @@ class ImageCRF:
             )
 
     def marginals(self, unary: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Mean-field marginals [n, H, W], each pixel summing to 1, of energies [n, H, W].
+        """Mean-field marginals [..., n, H, W], each pixel summing to 1, of energies of this shape.
 
         Raises:
-            ValueError: the unary's shape is not that of the image and the number of labels.
+            ValueError: the unary's shape is not that of batch, number of labels and image.
         """
         if unary.shape != self.shape:
             raise ValueError(f"unary of shape {list(unary.shape)}, expected {list(self.shape)}")
-        energies = np.require(unary, dtype=np.float32, requirements=["C", "W"])
-        self._crf.setUnaryEnergy(energies.reshape(self.shape[0], -1))
-        return np.array(self._crf.inference(self.iterations), np.float32).reshape(self.shape)
+        n_labels, height, width = self.shape[-3:]
+        energies = unary.astype(np.float32).reshape(-1, n_labels, height * width).swapaxes(0, 1)
+        logits = np.subtract(energies[:1], energies, order="C")  # [n, B, N], 0 for label 0
+        field, message, spare = self._matrices()
+        channels = slice(0, (n_labels - 1) * logits.shape[1])
+        differences = np.asarray(field)[channels].reshape(logits[1:].shape)
+        filtered = np.asarray(message)[channels].reshape(logits[1:].shape)
+        marginals = np.empty_like(logits)
+        parts = [slice(at, at + PIXELS) for at in range(0, height * width, PIXELS)]
+        for update in range(self.iterations + 1):
+            for part in parts:
+                found = _softmax(logits[..., part], filtered[..., part])
+                if update == self.iterations:
+                    marginals[..., part] = found
+                else:
+                    np.subtract(found[1:], found[:1], out=differences[..., part])
+            if update < self.iterations:
+                self._crf.stepInference(field, message, spare)
+        return marginals.swapaxes(0, 1).reshape(self.shape)
 
     def labels(self, unary: NDArray[np.floating]) -> NDArray[np.uint8]:
-        """Most probable label [H, W] uint8 of energies [n, H, W]; see `marginals`."""
-        return self.marginals(unary).argmax(axis=0).astype(np.uint8)
+        """Most probable label [..., H, W] uint8 of energies [..., n, H, W]; see `marginals`."""
+        return self.marginals(unary).argmax(axis=-3).astype(np.uint8)
+
+    def _matrices(self) -> tuple[Any, Any, Any]:
+        """pydensecrf's buffers [channels, N] of a step: what it filters, the result, a spare.
+
+        A step overwrites the first with a softmax of its own, which nothing reads.
+        """
+        field, _, spare = self._crf.startInference()
+        message, _, _ = self._crf.startInference()
+        return field, message, spare
+
+
+def _channels(needed: int) -> int:
+    """Channels for the lattices: from 3 on a multiple of 4, to which pydensecrf rounds inside.
+
+    Matrices of other widths are not aligned, and a step on them takes longer.
+    """
+    return max(needed, 1) if needed < 3 else math.ceil(needed / 4) * 4
+
+
+def _softmax(logits: NDArray[np.float32], filtered: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Marginals [n, B, N] of unary logits [n, B, N] and filtered differences [n - 1, B, N]."""
+    marginals = logits.copy()
+    marginals[1:] += filtered
+    marginals -= marginals.max(axis=0)
+    np.exp(marginals, out=marginals)
+    marginals /= marginals.sum(axis=0)
+    return marginals
 
 
 def hard_label_unary(

@@ -81,15 +81,16 @@ def labels_of_passes(
 ) -> list[NDArray[np.uint8]]:
     """Class ids [H, W] after the CRF, one label map per background score; see `pseudo_labels`.
 
-    All passes share the image's lattices. 0 iterations skip the CRF.
+    All passes share the image's lattices and run side by side. 0 iterations skip the CRF.
     """
     passes = [argmax_with_background(maps, classes, score) for score in backgrounds]
     foreground_ids = [identifier for identifier in classes if identifier != BACKGROUND]
     class_ids = np.array([BACKGROUND, *foreground_ids], np.uint8)
     n_labels = len(class_ids)
     if parameters.iterations > 0 and n_labels > 1:
-        crf = ImageCRF(image, n_labels, parameters)
-        passes = [crf.labels(hard_label_unary(local, n_labels, confidence)) for local in passes]
+        crf = ImageCRF(image, n_labels, parameters, (len(passes),))
+        unaries = [hard_label_unary(local, n_labels, confidence) for local in passes]
+        passes = list(crf.labels(np.stack(unaries)))
     return [class_ids[local] for local in passes]
 
 
