@@ -1,158 +1,131 @@
-"""Time the random walk in its forms, side by side in one run.
+"""The random walk of an image: the published dense matrix, sparse steps, or an expansion.
 
-    python benchmarks/random_walk.py [--size 94 125] [--maps 3] [--dense-size 40 50]
+    OMP_NUM_THREADS=1 PYTHONPATH=workflow_scripts python benchmarks/random_walk.py
 
-Chebyshev expansion (the library's), single steps of the same stencil, single steps of a sparse CSR
-matrix, and at a small size the published dense form: build N x N and square it. Every row has the
-time, the ratio to the expansion in float64, and the largest difference from single steps in
-float64, relative to the maximum. Building the matrix or stencil is part of the time.
+The published form builds the N x N transition matrix (N = 11,750 for 500 x 375 pixels) and squares
+it 8 times: minutes and 2 GB. PROTOSEG_BENCH_SHRINK=3 takes every third pixel of the image instead.
+The edge map is a smooth gradient of the image mapped to (0, 1), the maps are blurred masks. Making
+the matrix or the stencil, upsampling and labels are part of the time.
 """
 
 from __future__ import annotations
 
-import argparse
-import logging
-import sys
-import time
+import os
 import warnings
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from measure import Comparison, command, cost_of
+from numpy.typing import NDArray
+from sample import Sample, samples
+from textbook.random_walk import csr_labels, dense_labels
 from torch import Tensor
+from torch.nn import functional
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow_scripts"))
+from protoseg.affinity.refine import walk_settings
+from protoseg.affinity.walk import (
+    STRIDE,
+    Stencil,
+    grid_size,
+    refined_labels,
+    refined_scores,
+    resize_maps,
+    stepwise_power,
+)
+from protoseg.settings.schema import RefinedLabelsSettings
 
-from protoseg.affinity.affinity import padded_affinities
-from protoseg.affinity.paths import directions
-from protoseg.affinity.walk import Stencil, WalkSettings, random_walk, stepwise_power
-
-LOG = logging.getLogger("random_walk")
-RADIUS, BETA, LOG2_STEPS = 5, 10.0, 8
-Walk = Callable[[Tensor, Tensor], Tensor]
-
-
-def stencil_steps(dtype: torch.dtype) -> Walk:
-    """One stencil product a step."""
-
-    def walk(maps: Tensor, edge: Tensor) -> Tensor:
-        stencil = Stencil(edge, RADIUS, BETA, dtype)
-        root = stencil.degree.sqrt()
-        flat = stencil.flatten(maps.to(dtype) * root)
-        return stencil.unflatten(stepwise_power(stencil, flat, 2**LOG2_STEPS)) / root
-
-    return walk
+MAPS = 3
+BACKGROUND = RefinedLabelsSettings().background_threshold
+BLUR, SMOOTH = 41, 5  # side of the box filters, pixels
+Labels = NDArray[np.int64]
+Walk = Callable[[Tensor, Tensor, tuple[int, int], Tensor], Tensor]
 
 
-def similarity(edge: Tensor, dtype: torch.dtype) -> Tensor:
-    """S of an edge map as a sparse [N, N] tensor."""
-    height, width = edge.shape
-    affinities = padded_affinities(edge[None, None].to(dtype), RADIUS)[0].pow(BETA)
-    index = torch.arange(height * width, device=edge.device).view(height, width)
-    diagonal = index.flatten()
-    rows, columns = [diagonal], [diagonal]
-    values = [torch.ones(height * width, dtype=dtype, device=edge.device)]
-    for (dy, dx), affinity in zip(directions(RADIUS), affinities, strict=True):
-        left, right = max(0, -dx), width - max(0, dx)
-        source = index[: height - dy, left:right].flatten()
-        partner = index[dy:, left + dx : right + dx].flatten()
-        rows += [source, partner]
-        columns += [partner, source]
-        values += [affinity[: height - dy, left:right].flatten()] * 2
-    indices = torch.stack([torch.cat(rows), torch.cat(columns)])
-    return torch.sparse_coo_tensor(indices, torch.cat(values), (height * width,) * 2).coalesce()
+class Inputs(NamedTuple):
+    """maps: [3, h, w]; edge: [h, w]; size: of the image; classes: [4], the background first."""
+
+    maps: Tensor
+    edge: Tensor
+    size: tuple[int, int]
+    classes: Tensor
 
 
-def csr_steps(dtype: torch.dtype) -> Walk:
-    """One product with the CSR matrix D^-1 S, the transpose of T, a step."""
-
-    def walk(maps: Tensor, edge: Tensor) -> Tensor:
-        sparse = similarity(edge, dtype)
-        degree = torch.sparse.sum(sparse, dim=1).to_dense()
-        values = sparse.values() / degree[sparse.indices()[0]]
-        transposed = torch.sparse_coo_tensor(sparse.indices(), values, sparse.shape)
-        matrix = transposed.coalesce().to_sparse_csr()
-        current = maps.to(dtype).flatten(1).t().contiguous()  # [N, C]
-        for _ in range(2**LOG2_STEPS):
-            current = matrix @ current
-        return current.t().reshape(maps.shape)
-
-    return walk
-
-
-def dense_squares(dtype: torch.dtype) -> Walk:
-    """The published form: T as [N, N], squared log2(steps) times."""
-
-    def walk(maps: Tensor, edge: Tensor) -> Tensor:
-        dense = similarity(edge, dtype).to_dense()
-        transition = dense / dense.sum(dim=0, keepdim=True)
-        for _ in range(LOG2_STEPS):
-            transition = transition @ transition
-        return (maps.to(dtype).flatten(1) @ transition).view_as(maps)
-
-    return walk
+def inputs(sample: Sample, shrink: int = 1) -> Inputs:
+    """What one image gives, with every ``shrink``-th pixel of its rows and columns."""
+    pixels, mask = (array[::shrink, ::shrink].copy() for array in sample)
+    size = (mask.shape[0], mask.shape[1])
+    grid = grid_size(size)
+    found = [int(label) for label in np.unique(mask) if 0 < label < 255]
+    present = [torch.from_numpy(mask == label).float() for label in found]
+    # what lacks in the image to three maps are its masks mirrored, so that maps compete
+    masks = torch.stack([*present, *(one.flip(1) for one in present * MAPS)][:MAPS])
+    blurred = resize_maps(_blurred(masks, max(BLUR // shrink // 2 * 2 + 1, 3)), grid)
+    maps = blurred / blurred.amax((1, 2), keepdim=True)
+    grey = _blurred(torch.from_numpy(pixels).float().mean(dim=-1)[None], SMOOTH)
+    slopes = torch.stack(torch.gradient(resize_maps(grey, grid)[0])).norm(dim=0)
+    edge = 1 - torch.exp(-slopes / (2 * slopes.mean()))
+    return Inputs(maps, edge.clamp(1e-3, 1 - 1e-3), size, torch.arange(MAPS + 1))
 
 
-def chebyshev(degree: int, dtype: torch.dtype) -> Walk:
-    """The library's walk."""
-    settings = WalkSettings(RADIUS, BETA, LOG2_STEPS, degree, dtype)
-    return lambda maps, edge: random_walk(maps, edge, settings)
+def library_labels(maps: Tensor, edge: Tensor, size: tuple[int, int], classes: Tensor) -> Tensor:
+    """Labels [H, W] as the stage `refine_labels` makes them by its default settings."""
+    walk = walk_settings(RefinedLabelsSettings())
+    return refined_labels(refined_scores(maps, edge, size, 1.0, walk), classes, BACKGROUND)
 
 
-def best_seconds(walk: Walk, maps: Tensor, edge: Tensor, repeats: int) -> float:
-    """Shortest of some runs, after one that warms up."""
-    seconds = []
-    for _ in range(repeats + 1):
-        started = time.perf_counter()
-        walk(maps, edge)
-        if edge.is_cuda:
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds[1:])
+def stencil_labels(maps: Tensor, edge: Tensor, size: tuple[int, int], classes: Tensor) -> Tensor:
+    """The same by single steps of the library's stencil."""
+    settings = walk_settings(RefinedLabelsSettings())
+    stencil = Stencil(edge, settings.radius, settings.beta, settings.dtype)
+    root = stencil.degree.sqrt()
+    flat = stencil.flatten(maps * (1 - edge) * root)
+    walked = stencil.unflatten(stepwise_power(stencil, flat, 2**settings.log2_steps)) / root
+    upsampled = resize_maps(walked, (STRIDE * edge.shape[0], STRIDE * edge.shape[1]))
+    scores = upsampled[:, : size[0], : size[1]]
+    return refined_labels(scores / scores.amax(), classes, BACKGROUND)
 
 
-def compare(size: tuple[int, int], channels: int, dense: bool, device: str, repeats: int) -> None:
-    """Time all forms at one grid size and log a table."""
-    generator = torch.Generator().manual_seed(0)
-    edge = torch.rand(size, generator=generator).pow(4).to(device)
-    maps = torch.rand(channels, *size, generator=generator).to(device)
-    single, double = torch.float32, torch.float64
-    walks: dict[str, Walk] = {
-        "Chebyshev 96 float64": chebyshev(96, double),
-        "Chebyshev 112 float64": chebyshev(112, double),
-        "Chebyshev 80 float32": chebyshev(80, single),
-        "stencil steps float64": stencil_steps(double),
-        "stencil steps float32": stencil_steps(single),
-        "CSR steps float64": csr_steps(double),
-        "CSR steps float32": csr_steps(single),
-    }
-    if dense:
-        walks["dense squares float32"] = dense_squares(single)
-    exact = stencil_steps(double)(maps, edge)
-    LOG.info("%dx%d grid, %d maps, %d steps, %s", *size, channels, 2**LOG2_STEPS, device)
-    base = None
-    for name, walk in walks.items():
-        seconds = best_seconds(walk, maps, edge, repeats)
-        base = base or seconds
-        error = float((walk(maps, edge) - exact).abs().max() / exact.max())
-        LOG.info("  %-24s %9.4f s  x%8.2f  error %.1e", name, seconds, seconds / base, error)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, nargs=2, default=(94, 125), help="rows, columns")
-    parser.add_argument("--dense-size", type=int, nargs=2, default=(40, 50))
-    parser.add_argument("--maps", type=int, default=3)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+def compare() -> list[Comparison]:
+    """Dense, CSR and stencil steps, each beside the library's walk of the same image."""
     warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")
-    torch.set_num_threads(arguments.threads)
-    for size, dense in ((arguments.dense_size, True), (arguments.size, False)):
-        compare(tuple(size), arguments.maps, dense, arguments.device, arguments.repeats)
+    given = inputs(samples(1)[0], int(os.environ.get("PROTOSEG_BENCH_SHRINK", "1")))
+    found, library = cost_of(partial(_run, library_labels, given), repeats=10)
+    forms: list[tuple[str, Walk, int, str]] = [
+        (
+            "published dense matrix",
+            dense_labels,
+            1,
+            "at least x2500 of core-seconds; at most 100 MiB; at most 3 pixels differ",
+        ),
+        ("256 steps of a CSR matrix", csr_labels, 3, ""),
+        ("256 steps of the library's stencil", stencil_labels, 3, ""),
+    ]
+    comparisons = []
+    for name, walk, repeats, target in forms:
+        expected, textbook = cost_of(partial(_run, walk, given), repeats=repeats)
+        outputs = (
+            f"{int((found != expected).sum())} of {found.size} labels differ; "
+            f"{(expected > 0).mean():.0%} of them are foreground"
+        )
+        grid = "{} x {}".format(*given.edge.shape)
+        title = f"random walk, {MAPS} maps on a grid of {grid}: {name}"
+        comparisons.append(Comparison(title, textbook, library, outputs, target))
+    return comparisons
+
+
+def _run(walk: Walk, given: Inputs) -> Labels:
+    return walk(*given).numpy()
+
+
+def _blurred(maps: Tensor, side: int) -> Tensor:
+    """Twice a mean over squares [C, H, W], without what lies outside."""
+    for _ in range(2):
+        maps = functional.avg_pool2d(maps, side, 1, side // 2, count_include_pad=False)
+    return maps
 
 
 if __name__ == "__main__":
-    main()
+    command(compare, __doc__)

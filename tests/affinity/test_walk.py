@@ -23,7 +23,7 @@ from protoseg.affinity.walk import (
 )
 
 RADIUS, BETA = 4, 10.0
-SETTINGS = WalkSettings(RADIUS, BETA, log2_steps=8, degree=112)
+SETTINGS = WalkSettings(RADIUS, BETA, log2_steps=8, degree=112, dtype=torch.float64)
 
 
 def dense_transition(edge: Tensor, radius: int, beta: float) -> Tensor:
@@ -54,7 +54,7 @@ def maps() -> Tensor:
 
 @pytest.mark.parametrize("log2_steps", [0, 1, 4, 8])
 def test_walk_equals_dense_matrix_power(edge: Tensor, maps: Tensor, log2_steps: int) -> None:
-    settings = WalkSettings(RADIUS, BETA, log2_steps, degree=112)
+    settings = WalkSettings(RADIUS, BETA, log2_steps, degree=112, dtype=torch.float64)
     transition = dense_transition(edge, RADIUS, BETA)
     for _ in range(log2_steps):
         transition = transition @ transition
@@ -75,7 +75,7 @@ def test_matrix_is_symmetric_and_degrees_are_column_sums(edge: Tensor) -> None:
     unit = torch.eye(edge.numel(), dtype=torch.float64).view(-1, *edge.shape)
     flat = stencil.flatten(unit)
     product = torch.zeros_like(flat)
-    stencil.add_product(product, flat, 1.0)
+    stencil.add_product(stencil.cells(product), stencil.neighbours(flat), 1.0)
     matrix = stencil.unflatten(product).flatten(1)
     torch.testing.assert_close(matrix, matrix.T, rtol=1e-14, atol=1e-16)
     root = stencil.degree.sqrt().flatten()
@@ -143,6 +143,19 @@ def test_coefficients_are_those_of_the_power(steps: int) -> None:
 def test_a_degree_that_is_too_low_is_refused() -> None:
     with pytest.raises(ValueError, match="set the degree to 192"):
         chebyshev_coefficients(1024, 96)
+
+
+def test_images_of_two_sizes_walk_together(edge: Tensor, maps: Tensor) -> None:
+    small_edge, small_maps = edge[:6, :10], maps[:2, :6, :10]
+    edges, together = torch.ones(2, 9, 12, dtype=torch.float64), torch.zeros(2, *maps.shape)
+    edges[0], edges[1, :6, :10] = edge, small_edge
+    together[0], together[1, :2, :6, :10] = maps, small_maps
+    walked = random_walk(together.double(), edges, SETTINGS)
+    alone = random_walk(maps.float(), edge, SETTINGS)
+    torch.testing.assert_close(walked[0], alone)
+    small_alone = random_walk(small_maps.float(), small_edge, SETTINGS)
+    torch.testing.assert_close(walked[1, :2, :6, :10], small_alone)
+    assert walked[1, :, 6:].abs().max() == 0
 
 
 def test_maps_on_another_grid_are_refused(edge: Tensor) -> None:

@@ -12,6 +12,7 @@ buffer is needed; the maximum over a path is a running maximum over such views.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
 from typing import NamedTuple
 
@@ -19,13 +20,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from protoseg.affinity.paths import directions, path_runs
+from protoseg.affinity.paths import Cell, directions, path_runs
 
 IGNORE = 255
 
 
 class PairMasks(NamedTuple):
-    """Labels of pixel pairs, three boolean masks [B, D, ch, cw]; no pair is in two of them.
+    """Labels of pixel pairs, masks [B, D, ch, cw] of 0 and 1; no pair is in two of them.
 
     Attributes:
         background: both ends are background. foreground: both ends are one and the same class.
@@ -35,6 +36,19 @@ class PairMasks(NamedTuple):
     background: Tensor
     foreground: Tensor
     negative: Tensor
+
+
+class RunMaxima(NamedTuple):
+    """Maxima over straight runs of 1 .. radius cells.
+
+    Attributes:
+        rows: entry L - 1 is [B, H, W - L + 1]; its cell (i, j) is the maximum over
+            (i, j) .. (i, j + L - 1).
+        columns: entry L - 1 is [B, H - L + 1, W] likewise.
+    """
+
+    rows: list[Tensor]
+    columns: list[Tensor]
 
 
 def source_grid(height: int, width: int, radius: int) -> tuple[int, int]:
@@ -52,6 +66,33 @@ def source_grid(height: int, width: int, radius: int) -> tuple[int, int]:
     return height - margin, width - 2 * margin
 
 
+def run_maxima(edge: Tensor, radius: int) -> RunMaxima:
+    """Maxima over all runs that paths consist of: [B, 1, H, W] -> `RunMaxima`."""
+    rows, columns = [edge[:, 0]], [edge[:, 0]]
+    for length in range(1, radius):
+        rows.append(torch.maximum(rows[-1][:, :, :-1], edge[:, 0, :, length:]))
+        columns.append(torch.maximum(columns[-1][:, :-1], edge[:, 0, length:]))
+    return RunMaxima(rows, columns)
+
+
+def path_views(runs: RunMaxima, radius: int, end: Cell) -> list[Tensor]:
+    """The runs of the path to ``end``, for every source pixel: views [B, ch, cw]."""
+    margin = radius - 1
+    height, width = source_grid(runs.rows[0].shape[1], runs.rows[0].shape[2], radius)
+    views = []
+    for (y, x), length, axis in path_runs(end):
+        field = (runs.rows if axis == "row" else runs.columns)[length - 1]
+        views.append(field[:, y : y + height, margin + x : margin + x + width])
+    return views
+
+
+def path_maxima(runs: RunMaxima, radius: int, ends: Sequence[Cell]) -> Tensor:
+    """Maxima of the edge along the paths to ``ends``: [B, D, ch, cw]."""
+    return torch.stack(
+        [reduce(torch.maximum, path_views(runs, radius, end)) for end in ends], dim=1
+    )
+
+
 def path_affinities(edge: Tensor, radius: int) -> Tensor:
     """Affinity 1 - max of the edge along the path: [B, 1, H, W] -> [B, D, ch, cw] in [0, 1].
 
@@ -59,17 +100,7 @@ def path_affinities(edge: Tensor, radius: int) -> Tensor:
     the maximum, they share the gradient.
     """
     edge = edge.to(torch.promote_types(edge.dtype, torch.float32))
-    rows, columns = _run_maxima(edge, radius)
-    margin = radius - 1
-    height, width = source_grid(edge.shape[2], edge.shape[3], radius)
-    maxima = []
-    for direction in directions(radius):
-        views = []
-        for (y, x), length, axis in path_runs(direction):
-            field = (rows if axis == "row" else columns)[length - 1]
-            views.append(field[:, y : y + height, margin + x : margin + x + width])
-        maxima.append(reduce(torch.maximum, views))  # [B, ch, cw]
-    return 1.0 - torch.stack(maxima, dim=1)
+    return 1.0 - path_maxima(run_maxima(edge, radius), radius, directions(radius))
 
 
 def padded_affinities(edge: Tensor, radius: int) -> Tensor:
@@ -94,24 +125,29 @@ def labels_on_grid(labels: Tensor, grid: tuple[int, int]) -> Tensor:
     return labels[:, rows[:, None], columns]
 
 
-def pair_masks(labels: Tensor, radius: int) -> PairMasks:
-    """Masks of background, foreground and negative pairs, made on the device of ``labels``.
+def pair_masks(labels: Tensor, radius: int, ends: Sequence[Cell] | None = None) -> PairMasks:
+    """Masks of background, foreground and negative pairs, on the device and of the dtype of labels.
 
     Args:
-        labels: [B, H, W] integers on the edge map's grid; 0 is background, 255 is ignored.
+        labels: [B, H, W] on the edge map's grid; 0 is background, 255 is ignored. In floating
+            point the masks can be multiplied with costs at once, without a conversion.
+        ends: the directions [D], all of the radius unless given.
     """
     margin = radius - 1
     height, width = source_grid(labels.shape[1], labels.shape[2], radius)
-    source = labels[:, None, :height, margin : margin + width]  # [B, 1, ch, cw]
-    partner = _partners(labels[:, None], radius).squeeze(1)  # [B, D, ch, cw]
-    equal = source == partner
-    positive = equal & (source != IGNORE)
-    background = positive & (source == 0)
-    negative = ~equal & (source != IGNORE) & (partner != IGNORE)
-    return PairMasks(background, positive & ~background, negative)
+    empty, ignored = ((labels == value).to(labels.dtype) for value in (0, IGNORE))
+    fields = torch.stack([labels, empty, 1 - ignored], dim=1)
+    source = fields[:, :, None, :height, margin : margin + width]  # [B, 3, 1, ch, cw]
+    partner = _partners(fields, radius, ends)  # [B, 3, D, ch, cw]
+    equal = partner[:, 0].eq_(source[:, 0])
+    background, known = (source[:, 1:] * partner[:, 1:]).unbind(1)
+    foreground = equal.mul_(known).sub_(background)
+    return PairMasks(background, foreground, known - foreground - background)
 
 
-def pair_displacement(displacement: Tensor, radius: int) -> Tensor:
+def pair_displacement(
+    displacement: Tensor, radius: int, ends: Sequence[Cell] | None = None
+) -> Tensor:
     """Source displacement minus partner displacement: [B, 2, H, W] -> [B, 2, D, ch, cw].
 
     Channel 0 is dy and channel 1 is dx, in grid cells. For a pair inside one object it should be
@@ -121,28 +157,15 @@ def pair_displacement(displacement: Tensor, radius: int) -> Tensor:
     margin = radius - 1
     height, width = source_grid(displacement.shape[2], displacement.shape[3], radius)
     source = displacement[:, :, None, :height, margin : margin + width]  # [B, 2, 1, ch, cw]
-    return source - _partners(displacement, radius)
+    return source - _partners(displacement, radius, ends)
 
 
-def _partners(field: Tensor, radius: int) -> Tensor:
-    """The partner of every source pixel in every direction: [B, C, H, W] -> [B, C, D, ch, cw]."""
+def _partners(field: Tensor, radius: int, ends: Sequence[Cell] | None) -> Tensor:
+    """The partner of every source pixel in the directions: [B, C, H, W] -> [B, C, D, ch, cw]."""
     margin = radius - 1
     height, width = source_grid(field.shape[2], field.shape[3], radius)
     views = [
         field[:, :, dy : dy + height, margin + dx : margin + dx + width]
-        for dy, dx in directions(radius)
+        for dy, dx in (directions(radius) if ends is None else ends)
     ]
     return torch.stack(views, dim=2)
-
-
-def _run_maxima(edge: Tensor, radius: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Maxima over runs of 1 .. radius cells, along rows and along columns.
-
-    Entry L - 1 of the row list is [B, H, W - L + 1]: cell (i, j) is the maximum over
-    (i, j) .. (i, j + L - 1); of the column list [B, H - L + 1, W] likewise.
-    """
-    rows, columns = [edge[:, 0]], [edge[:, 0]]
-    for length in range(1, radius):
-        rows.append(torch.maximum(rows[-1][:, :, :-1], edge[:, 0, :, length:]))
-        columns.append(torch.maximum(columns[-1][:, :-1], edge[:, 0, length:]))
-    return rows, columns

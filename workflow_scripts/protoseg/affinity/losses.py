@@ -1,44 +1,22 @@
-"""Losses of the affinity network: pair masks, affinities and displacements -> seven scalars.
+"""Losses of the affinity network: edge logits, labels and displacements -> seven scalars.
 
 Source: IRN (Ahn et al., CVPR 2019), equations 2 to 7, with the published code's epsilons.
 
 Each term is a masked sum over the whole batch divided by the number of its pairs, so a batch that
 is spread over ranks must add up sums and counts before it divides. Hence two steps: `pair_sums`
-gives this rank's sums and counts, `affinity_losses` divides; in between the counts can be summed
-over ranks.
+gives this rank's sums and counts (made by `pair_costs`), `affinity_losses` divides; in between the
+counts can be summed over ranks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from protoseg.affinity.affinity import (
-    PairMasks,
-    labels_on_grid,
-    pair_displacement,
-    pair_masks,
-    path_affinities,
-)
-from protoseg.affinity.paths import directions
-
-EPSILON = 1e-5
-
-
-class PairSums(NamedTuple):
-    """What one batch, or one rank's part of it, contributes to the losses.
-
-    Attributes:
-        costs: [5] (or [3] without displacement), summed over pairs: background, foreground,
-            negative, displacement of foreground, displacement of background. Carries gradient.
-        counts: [3] int64, number of background, foreground and negative pairs.
-    """
-
-    costs: Tensor
-    counts: Tensor
+from protoseg.affinity.affinity import labels_on_grid
+from protoseg.affinity.pair_costs import EPSILON, PairSums, pair_costs
 
 
 def pair_sums(
@@ -53,13 +31,9 @@ def pair_sums(
         displacement: [B, 2, h, w] in grid cells, or None to leave its losses out.
     """
     precise = edge_logits.to(torch.promote_types(edge_logits.dtype, torch.float32))
-    affinities = path_affinities(precise.sigmoid(), radius)  # [B, D, ch, cw]
     grid = (edge_logits.shape[2], edge_logits.shape[3])
-    masks = pair_masks(labels_on_grid(labels, grid), radius)
-    costs = _affinity_costs(affinities, masks)
-    if displacement is not None:
-        costs += _displacement_costs(displacement, masks, radius)
-    return PairSums(torch.stack(costs), torch.stack([mask.sum() for mask in masks]))
+    field = None if displacement is None else displacement.to(precise.dtype)
+    return pair_costs(precise.sigmoid(), labels_on_grid(labels, grid), radius, field)
 
 
 def add_sums(first: PairSums, second: PairSums) -> PairSums:
@@ -100,25 +74,3 @@ def affinity_losses(
         terms["displacement_background"] = sums.costs[4] / (2 * background + EPSILON)
         total = total + (terms["displacement_foreground"] + terms["displacement_background"]) / 2
     return terms | {"total": total}
-
-
-def _affinity_costs(affinities: Tensor, masks: PairMasks) -> list[Tensor]:
-    """Summed log losses of background, foreground and negative pairs."""
-    alike = -(affinities + EPSILON).log()
-    different = -(1.0 + EPSILON - affinities).log()
-    return [
-        (alike * masks.background).sum(),
-        (alike * masks.foreground).sum(),
-        (different * masks.negative).sum(),
-    ]
-
-
-def _displacement_costs(displacement: Tensor, masks: PairMasks, radius: int) -> list[Tensor]:
-    """Summed absolute errors: foreground pairs against the direction, background against 0."""
-    field = pair_displacement(displacement, radius)  # [B, 2, D, ch, cw]
-    target = torch.tensor(directions(radius), dtype=field.dtype, device=field.device)
-    error = (field - target.t()[None, :, :, None, None]).abs()
-    return [
-        (error * masks.foreground[:, None]).sum(),
-        (field.abs() * masks.background[:, None]).sum(),
-    ]

@@ -20,6 +20,13 @@ from protoseg.settings.schema import RefinedLabelsSettings
 from protoseg.storage import ResultReader, ScaleMaps
 
 
+def walk_settings(settings: RefinedLabelsSettings) -> WalkSettings:
+    """The walk of a stage: in float32, where it takes half the time and memory of float64."""
+    return WalkSettings(
+        settings.radius, settings.beta, settings.log2_steps, settings.degree, torch.float32
+    )
+
+
 def refine(maps: ScaleMaps, edge: Tensor, settings: RefinedLabelsSettings) -> NDArray[np.uint8]:
     """Label map [H, W] of one image from its maps and edge map [h, w].
 
@@ -27,7 +34,6 @@ def refine(maps: ScaleMaps, edge: Tensor, settings: RefinedLabelsSettings) -> ND
     Maps without: power 1 and a constant background score after the walk (IRN).
     """
     fused = fuse_scales([torch.from_numpy(scale) for scale in maps.scales], maps.size)
-    walk = WalkSettings(settings.radius, settings.beta, settings.log2_steps, settings.degree)
     classes = torch.from_numpy(maps.classes)
     if has_background_map(maps.classes):
         factors = fused.new_ones(len(fused), 1, 1)
@@ -36,7 +42,7 @@ def refine(maps: ScaleMaps, edge: Tensor, settings: RefinedLabelsSettings) -> ND
     else:
         power, background = 1.0, settings.background_threshold
         classes = torch.cat([classes.new_zeros(1), classes])
-    scores = refined_scores(fused.to(edge.device), edge, maps.size, power, walk)
+    scores = refined_scores(fused.to(edge.device), edge, maps.size, power, walk_settings(settings))
     return refined_labels(scores, classes, background).to(torch.uint8).cpu().numpy()
 
 

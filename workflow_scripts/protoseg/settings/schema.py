@@ -150,7 +150,7 @@ class RefinedLabelsSettings:
     beta: float = setting(10.0, "Affinities to this power (IRN).", exclusiveMinimum=0)
     log2_steps: int = setting(8, "The walk takes 2 to this many steps (IRN).", minimum=0)
     degree: int = setting(
-        96, "Chebyshev degree of the walk; 96 is label-exact for 256 steps.", minimum=1
+        96, "Chebyshev degree of the walk; 96 leaves out 1e-9 of 256 steps.", minimum=1
     )
     map_power: float = setting(
         1.5, "Maps with a background map: to this power before the walk (SIPE).", minimum=0
