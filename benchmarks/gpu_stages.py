@@ -23,7 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from protoseg.affinity import train as affinity
 from protoseg.affinity.model import AffinityModel
-from protoseg.affinity.walk import WalkSettings, random_walk
+from protoseg.affinity.refine import walk_settings
+from protoseg.affinity.walk import random_walk
 from protoseg.data.index import DatasetIndex, ImageRecord
 from protoseg.localization import train as localization
 from protoseg.localization.export import export_maps
@@ -32,7 +33,7 @@ from protoseg.segmentation.inference import predict
 from protoseg.segmentation.optimization import parameter_groups
 from protoseg.settings.localization import PRECISIONS, ClassifierSettings, MapsSettings
 from protoseg.settings.predictions import PredictionsSettings
-from protoseg.settings.schema import AffinitySettings, SegmenterSettings
+from protoseg.settings.schema import AffinitySettings, RefinedLabelsSettings, SegmenterSettings
 from protoseg.training.fit import Batch, LossFunction, update
 from protoseg.training.precision import place
 
@@ -44,7 +45,8 @@ class Sizes:
     """Of the inputs; the defaults are the published ones.
 
     Attributes:
-        images: of one export or prediction. grid: of the random walk. steps: timed ones.
+        images: of one export or prediction. grid: of the random walk. walks: at a time.
+        steps: timed ones.
     """
 
     backbone: str = "resnet50"
@@ -57,6 +59,7 @@ class Sizes:
     image: tuple[int, int] = (375, 500)
     images: int = 32
     grid: tuple[int, int] = (94, 125)
+    walks: int = 16
     steps: int = 20
 
 
@@ -200,13 +203,14 @@ def inference_stage(name: str, work: Callable[[], None], images: int, precision:
     return Stage(f"{name}, {precision}", work, images, 1, operations)
 
 
-def walk_stage(sizes: Sizes, device: torch.device) -> Stage:
-    """Three maps of one image, 256 steps."""
+def walk_stage(sizes: Sizes, device: torch.device, images: int) -> Stage:
+    """Three maps an image, 256 steps, ``images`` at a time."""
     generator = torch.Generator().manual_seed(0)
-    edge = torch.rand(sizes.grid, generator=generator, dtype=torch.float64).to(device)
-    maps = torch.rand(3, *sizes.grid, generator=generator, dtype=torch.float64).to(device)
-    settings = WalkSettings(radius=5, beta=10.0, log2_steps=8, degree=96)
-    return Stage("random walk", partial(random_walk, maps, edge, settings), 1, sizes.steps)
+    edge = torch.rand(images, *sizes.grid, generator=generator).to(device)
+    maps = torch.rand(images, 3, *sizes.grid, generator=generator).to(device)
+    settings = walk_settings(RefinedLabelsSettings())
+    work = partial(random_walk, maps, edge, settings)
+    return Stage(f"random walk, {images} at a time", work, images, sizes.steps)
 
 
 def images_of(count: int, crop: int, device: torch.device) -> Tensor:
@@ -242,4 +246,5 @@ def stages(sizes: Sizes, device: torch.device, folder: Path) -> Iterator[partial
     for inference in (export_stage, prediction_stage):
         for precision in PRECISIONS:
             yield partial(inference, sizes, device, folder, precision)
-    yield partial(walk_stage, sizes, device)
+    for images in (1, sizes.walks):
+        yield partial(walk_stage, sizes, device, images)

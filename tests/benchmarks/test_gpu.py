@@ -23,6 +23,7 @@ TINY = Sizes(
     image=(24, 32),
     images=1,
     grid=(6, 8),
+    walks=2,
     steps=1,
 )
 
@@ -46,7 +47,8 @@ def test_every_stage_runs(
         "export, bfloat16",
         "prediction, float32",
         "prediction, bfloat16",
-        "random walk",
+        "random walk, 1 at a time",
+        "random walk, 2 at a time",
     ]
     for text in lines:
         assert ("of the peak" in text) == ("step" in text or "bfloat16" in text)
