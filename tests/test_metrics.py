@@ -169,6 +169,14 @@ def test_best_threshold_and_parts() -> None:
         sweep.add(ThresholdSweep(2, [0.05]))
 
 
+def test_sweep_of_an_image_without_ground_truth() -> None:
+    sweep = ThresholdSweep(3, [0.1, 0.5])
+    for classes in ([1], []):
+        maps = np.ones((len(classes), 2, 2), np.float32)
+        sweep.update(np.full((2, 2), 255, np.uint8), maps, np.array(classes, np.int64))
+    assert sweep.counts.sum() == 0
+
+
 def test_sweep_refuses() -> None:
     for thresholds in ([], [0.3, 0.3], [0.4, 0.3], [0.3, 0.3 + 1e-12]):
         with pytest.raises(ValueError, match="ascending"):

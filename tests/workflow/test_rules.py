@@ -64,6 +64,28 @@ def test_slurm_profile_knows_the_rules_of_the_local_one() -> None:
     )
 
 
+def test_planning_imports_no_library_of_the_stages(tmp_path: Path) -> None:
+    """A login node plans without them; Snakemake's plugin for SLURM has pandas already."""
+    code = """
+import sys
+from snakemake.cli import main
+for name in ("torch", "torchvision", "numpy", "pandas", "h5py"):
+    sys.modules[name] = None  # importing it is an error from here on
+main(sys.argv[1:])
+"""
+    where = ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(tmp_path)]
+    options = ["--dry-run", "--cores", "1", "--workflow-profile", "none"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, "results/demo/settings.json", *where, *options],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "write_dataset_settings" in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("given", ["option", "variable"])
 def test_slurm_profile_leaves_the_local_one_out(tmp_path: Path, given: str) -> None:
     profile = str(REPOSITORY / "profiles" / "slurm")

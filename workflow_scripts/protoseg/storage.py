@@ -12,6 +12,7 @@ fused on reading by `localization.fusion.fuse_scales`.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -154,9 +155,10 @@ class ResultReader:
 
     def dataset(self, image_id: str) -> h5py.Dataset:
         """The raw data set of one image."""
+        name = image_id.encode()
         for file in self.files:
-            if image_id in file:
-                return file[image_id]
+            if file.id.links.exists(name):
+                return h5py.Dataset(h5py.h5d.open(file.id, name))  # half the time of file[image_id]
         self.check_ids([image_id], "the requested ids")
         raise AssertionError("unreachable")
 
@@ -167,15 +169,15 @@ class ResultReader:
     def maps(self, image_id: str) -> ScaleMaps:
         """Maps of one image, per scale."""
         dataset = self.dataset(image_id)
-        flat, grids = dataset[()], dataset.attrs["grids"]
-        ends = np.cumsum([h * w for h, w in grids])
-        parts = np.split(flat, ends[:-1], axis=1)
+        flat, grids = dataset[()], dataset.attrs["grids"].tolist()
+        starts = itertools.accumulate((h * w for h, w in grids), initial=0)
         scales = tuple(
-            part.reshape(len(flat), int(h), int(w))
-            for part, (h, w) in zip(parts, grids, strict=True)
+            flat[:, start : start + h * w].reshape(len(flat), h, w)
+            for start, (h, w) in zip(starts, grids, strict=False)
         )
-        size = (int(dataset.attrs["size"][0]), int(dataset.attrs["size"][1]))
-        return ScaleMaps(scales, np.asarray(dataset.attrs["classes"], np.int64), size)
+        height, width = dataset.attrs["size"].tolist()
+        classes = np.asarray(dataset.attrs["classes"], np.int64)
+        return ScaleMaps(scales, classes, (height, width))
 
 
 def merge_results(parts: Sequence[Path], output: Path, kind: str) -> None:
@@ -189,10 +191,17 @@ def merge_results(parts: Sequence[Path], output: Path, kind: str) -> None:
     for file, part in zip(reader.files, parts, strict=True):
         if (list(file.attrs["class_names"]), file.attrs["fingerprint"]) != (names, fingerprint):
             raise InputError(f"{part} and {parts[0]} come from different settings")
-    found = [(image_id, number) for number, file in enumerate(reader.files) for image_id in file]
+    found = sorted(
+        (image_id, number) for number, file in enumerate(reader.files) for image_id in file
+    )
+    last = {number: image_id for image_id, number in found}
     with write_results(output, kind, names, fingerprint) as writer:
-        for image_id, number in sorted(found):
-            reader.files[number].copy(image_id, writer.file)
+        for image_id, number in found:
+            file, name = reader.files[number], image_id.encode()
+            # h5py.Group.copy takes 4 times as long.
+            h5py.h5o.copy(file.id, name, writer.file.id, name)
+            if last[number] == image_id:
+                file.close()  # HDF5 keeps 8 MB for every open shard
     for file in reader.files:
         file.close()
 

@@ -72,6 +72,9 @@ class DatasetIndex:
         self.records = {record.id: record for record in records}
         self.lists = {list_name: list(ids) for list_name, ids in lists.items()}
         self.mask_root, self.painting = drawn or (root, "")
+        self._class_of, self._known = np.full(256, 255, np.uint8), np.zeros(256, bool)
+        for value, class_id in self.mask_values.items():
+            self._class_of[value], self._known[value] = class_id, True
 
     @property
     def class_names(self) -> list[str]:
@@ -111,13 +114,9 @@ class DatasetIndex:
             raise DatasetError([f"{record.mask}: {error}; rerun index_dataset"]) from error
         if values.shape != record.size:
             raise DatasetError([f"{record.mask} is not as indexed; rerun index_dataset"])
-        table = np.full(256, 255, np.uint8)
-        known = np.zeros(256, bool)
-        for value, class_id in self.mask_values.items():
-            table[value], known[value] = class_id, True
-        if not known[values].all():
+        if not self._known[values].all():
             raise DatasetError([f"{record.mask} holds unknown values; rerun index_dataset"])
-        return table[values]
+        return self._class_of[values]
 
     def with_masks(self, masks: Mapping[str, Path], folder: Path, painting: str) -> DatasetIndex:
         """This index with the masks (id -> file) that were drawn under ``folder``."""
