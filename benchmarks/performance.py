@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
 import platform
 import re
 import sys
@@ -68,7 +69,9 @@ def main() -> None:
         report(found)
         comparisons += found
     if not only:
-        about = f"Measured on {processor()}, one thread, torch {torch.__version__}."
+        folder = os.environ.get("PROTOSEG_BENCH_IMAGES")
+        images = f"images of {Path(folder).name}" if folder else "drawn images"
+        about = f"Measured on {processor()}, one thread, torch {torch.__version__}, {images}."
         measured = f"{about}\n\n{table(comparisons)}\n"
         DOCUMENT.write_text(PLACE.sub(lambda m: m[1] + measured + m[2], DOCUMENT.read_text()))
         LOG.info("%s is written", DOCUMENT)
