@@ -8,16 +8,18 @@ With names, only those run and the document stays as it is.
 from __future__ import annotations
 
 import argparse
-import importlib
+import json
 import logging
 import os
 import platform
 import re
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
-from measure import Comparison, Cost, report
+from measure import Comparison, Cost
 
 LOG = logging.getLogger("performance")
 BENCHMARKS = (
@@ -50,6 +52,22 @@ def table(comparisons: list[Comparison]) -> str:
     return "\n".join(lines)
 
 
+def measured(name: str) -> list[Comparison]:
+    """Comparisons of one benchmark, from an interpreter of its own.
+
+    What an earlier one has freed would be reused, and be missing in the growth of memory.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "comparisons.json"
+        script = Path(__file__).with_name(f"{name}.py")
+        subprocess.run([sys.executable, str(script), "--json", str(file)], check=True)
+        found = json.loads(file.read_text())
+    return [
+        Comparison(**one | {form: Cost(**one[form]) for form in ("textbook", "protoseg")})
+        for one in found
+    ]
+
+
 def processor() -> str:
     """Model of the processor, as Linux names it."""
     found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
@@ -63,17 +81,13 @@ def main() -> None:
     if unknown := set(only) - set(BENCHMARKS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(BENCHMARKS)}")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    comparisons = []
-    for name in only or BENCHMARKS:
-        found = importlib.import_module(name).compare()
-        report(found)
-        comparisons += found
+    comparisons = [one for name in only or BENCHMARKS for one in measured(name)]
     if not only:
         folder = os.environ.get("PROTOSEG_BENCH_IMAGES")
         images = f"images of {Path(folder).name}" if folder else "drawn images"
         about = f"Measured on {processor()}, one thread, torch {torch.__version__}, {images}."
-        measured = f"{about}\n\n{table(comparisons)}\n"
-        DOCUMENT.write_text(PLACE.sub(lambda m: m[1] + measured + m[2], DOCUMENT.read_text()))
+        block = f"{about}\n\n{table(comparisons)}\n"
+        DOCUMENT.write_text(PLACE.sub(lambda m: m[1] + block + m[2], DOCUMENT.read_text()))
         LOG.info("%s is written", DOCUMENT)
 
 
