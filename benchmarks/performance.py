@@ -31,6 +31,7 @@ BENCHMARKS = (
     "soft_crf",
     "evaluation",
 )
+SMALLEST = 5  # MiB; a smaller growth may be memory that the process had already
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 PLACE = re.compile(r"(<!-- measured -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -39,14 +40,16 @@ def table(comparisons: list[Comparison]) -> str:
     """Markdown table, one row per comparison; times are core-seconds of one item."""
 
     def cost(of: Cost) -> str:
-        return f"{of.core_seconds:.3g} s, {of.mebibytes:,.0f} MiB"
+        memory = f"{of.mebibytes:,.0f}" if of.mebibytes >= SMALLEST else f"< {SMALLEST}"
+        return f"{of.core_seconds:.3g} s, {memory} MiB"
 
     lines = [
         "| stage | textbook | protoseg | times faster | times less memory | target | outputs |",
         "| --- | ---: | ---: | ---: | ---: | --- | --- |",
     ]
     for one in comparisons:
-        ratios = f"{one.speed:,.1f} | {one.memory:,.1f}"
+        small = min(one.textbook.mebibytes, one.protoseg.mebibytes) < SMALLEST
+        ratios = f"{one.speed:,.1f} | {'–' if small else f'{one.memory:,.1f}'}"
         costs = f"{cost(one.textbook)} | {cost(one.protoseg)}"
         lines.append(f"| {one.stage} | {costs} | {ratios} | {one.target} | {one.outputs} |")
     return "\n".join(lines)
