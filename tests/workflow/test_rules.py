@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,24 @@ WITH_SCRIPT = sorted(name for name, block in BLOCKS.items() if "python {input.sc
 PROFILES = sorted((REPOSITORY / "profiles").glob("*/config.yaml"))
 ANIMALS = [REPOSITORY / f"experiments/voc_animals{part}.yaml" for part in ("", "_methods")]
 CONFIGURATIONS = [[REPOSITORY / "config.yaml"], ANIMALS[:1], ANIMALS]
+PLAN = ("--dry-run", "--cores", "1", "--workflow-profile", "none")
+
+
+def snakemake(
+    folder: Path,
+    *arguments: str,
+    python: Sequence[str] = ("-m", "snakemake"),
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """The repository's Snakefile in an empty folder, whatever its status."""
+    where = ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(folder)]
+    return subprocess.run(
+        [sys.executable, *python, *arguments, *where],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "XDG_CACHE_HOME": str(folder), **(environment or {})},
+    )
 
 
 @pytest.mark.parametrize("rule", WITH_SCRIPT)
@@ -73,15 +92,7 @@ for name in ("torch", "torchvision", "numpy", "pandas", "h5py"):
     sys.modules[name] = None  # importing it is an error from here on
 main(sys.argv[1:])
 """
-    where = ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(tmp_path)]
-    options = ["--dry-run", "--cores", "1", "--workflow-profile", "none"]
-    done = subprocess.run(
-        [sys.executable, "-c", code, "results/demo/settings.json", *where, *options],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
-    )
+    done = snakemake(tmp_path, "results/demo/settings.json", *PLAN, python=("-c", code))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "write_dataset_settings" in done.stdout + done.stderr
 
@@ -90,16 +101,10 @@ main(sys.argv[1:])
 def test_slurm_profile_leaves_the_local_one_out(tmp_path: Path, given: str) -> None:
     profile = str(REPOSITORY / "profiles" / "slurm")
     option, variable = ["--profile", profile], {"SNAKEMAKE_PROFILE": profile}
-    command = [sys.executable, "-m", "snakemake", "results/demo/images.csv", "-n"]
-    where = ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(tmp_path)]
-    done = subprocess.run(
-        [*command, *where, *(option if given == "option" else [])],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=os.environ
-        | {"XDG_CACHE_HOME": str(tmp_path)}
-        | (variable if given == "variable" else {}),
+    done = snakemake(
+        tmp_path,
+        *("results/demo/images.csv", "-n", *(option if given == "option" else [])),
+        environment=variable if given == "variable" else None,
     )
     output = done.stdout + done.stderr
     assert done.returncode == 0, output
@@ -111,30 +116,16 @@ def test_slurm_profile_leaves_the_local_one_out(tmp_path: Path, given: str) -> N
 
 
 def test_batch_that_the_gpus_cannot_share_is_refused(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "snakemake", "results/demo/settings.json", "--cores", "1"]
-    where = ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(tmp_path)]
-    done = subprocess.run(
-        [*command, *where, "--set-resources", "train_affinity:gpu=3"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
-    )
+    options = ["--cores", "1", "--set-resources", "train_affinity:gpu=3"]
+    done = snakemake(tmp_path, "results/demo/settings.json", *options)
     assert done.returncode == 1
     assert "a batch of 16 images (or pairs) cannot be shared by 3 GPUs" in done.stderr
     assert not (tmp_path / "results").exists()
 
 
 def test_slurm_without_its_profile_is_refused(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "snakemake", "results/demo/settings.json"]
-    where = ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(tmp_path)]
-    done = subprocess.run(
-        [*command, *where, "--executor", "slurm", "--jobs", "1"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
-    )
+    options = ["--executor", "slurm", "--jobs", "1"]
+    done = snakemake(tmp_path, "results/demo/settings.json", *options)
     assert done.returncode == 1
     assert "--profile profiles/slurm" in done.stderr
     assert not (tmp_path / "results").exists()
@@ -159,15 +150,7 @@ def test_default_configuration_trains_shared_classifiers_once(tmp_path: Path) ->
     ).experiments
     owner = experiments.owner("supervised", "classifier")
     assert owner != "supervised"
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1"]
-    where = ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(tmp_path)]
-    done = subprocess.run(
-        [*command, *where, "--workflow-profile", "none"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
-    )
+    done = snakemake(tmp_path, *PLAN)
     assert done.returncode == 0, done.stdout + done.stderr
     output = done.stdout + done.stderr
     assert output.count(f"train the classifier of {owner}, seed 0") == 1
@@ -180,15 +163,7 @@ def test_submission_predicts_on_the_test_list_alone(tmp_path: Path) -> None:
     config = {"dataset": {"test_list": "val"}, "shards": 1, "experiments": {"cam": {}}}
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(config))
-    where = ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(tmp_path)]
-    options = ["--dry-run", "--cores", "1", "--workflow-profile", "none", "--configfile", str(file)]
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "submission", *where, *options],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
-    )
+    done = snakemake(tmp_path, "submission", *PLAN, "--configfile", str(file))
     output = done.stdout + done.stderr
     assert done.returncode == 0, output
     for message in (
