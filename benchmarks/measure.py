@@ -8,6 +8,7 @@ memory is its own: no cache of another piece hides it. Start the interpreter wit
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import logging
 import multiprocessing
@@ -75,6 +76,7 @@ def cost_of(work: Callable[[], Result], *, repeats: int = 1, items: int = 1) -> 
     Raises:
         RuntimeError: the work failed; its own error stands before.
     """
+    ctypes.CDLL(None).malloc_trim(0)  # memory freed but kept would be used again, and not counted
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_measure, args=(work, repeats, items, sender))

@@ -29,6 +29,7 @@ from protoseg.affinity.refine import walk_settings
 from protoseg.affinity.walk import (
     STRIDE,
     Stencil,
+    WalkInput,
     grid_size,
     refined_labels,
     refined_scores,
@@ -73,7 +74,8 @@ def inputs(sample: Sample, shrink: int = 1) -> Inputs:
 def library_labels(maps: Tensor, edge: Tensor, size: tuple[int, int], classes: Tensor) -> Tensor:
     """Labels [H, W] as the stage `refine_labels` makes them by its default settings."""
     walk = walk_settings(RefinedLabelsSettings())
-    return refined_labels(refined_scores(maps, edge, size, 1.0, walk), classes, BACKGROUND)
+    (scores,) = refined_scores([WalkInput(maps, edge, size, 1.0)], walk)
+    return refined_labels(scores, classes, BACKGROUND)
 
 
 def stencil_labels(maps: Tensor, edge: Tensor, size: tuple[int, int], classes: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from protoseg.data.index import DatasetIndex, ImageRecord
 from protoseg.data.palette import save_label_png
+from protoseg.storage import ResultReader, ScaleMaps, write_results
 
 CLASSES = ("cat", "dog", "cow")
 SIZES = ((24, 32), (33, 21), (40, 40))
@@ -44,3 +45,15 @@ def small_index(
     ids = [record.id for record in records]
     values = {value: value for value in (0, 1, 2, 3, 255)}
     return DatasetIndex("small", folder, CLASSES, values, records, {"train": ids, "val": ids[:2]})
+
+
+def stored_maps(index: DatasetIndex, folder: Path, background: bool) -> ResultReader:
+    """Random maps of the present classes of all images, with or without a background map."""
+    random = np.random.default_rng(0)
+    with write_results(folder / "maps.h5", "maps", index.class_names, "f") as writer:
+        for image_id in index.ids("train"):
+            classes = [0] * background + list(index[image_id].labels)
+            scale = random.random((len(classes), 3, 4), dtype=np.float32)
+            maps = ScaleMaps((scale,), np.array(classes), index[image_id].size)
+            writer.write_maps(image_id, maps)
+    return ResultReader([folder / "maps.h5"], "maps")

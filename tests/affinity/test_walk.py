@@ -11,6 +11,7 @@ from torch import Tensor
 from protoseg.affinity.paths import directions, path_cells
 from protoseg.affinity.walk import (
     Stencil,
+    WalkInput,
     WalkSettings,
     chebyshev_coefficients,
     chebyshev_power,
@@ -20,6 +21,7 @@ from protoseg.affinity.walk import (
     refined_labels,
     refined_scores,
     stepwise_power,
+    walk_together,
 )
 
 RADIUS, BETA = 4, 10.0
@@ -145,17 +147,12 @@ def test_a_degree_that_is_too_low_is_refused() -> None:
         chebyshev_coefficients(1024, 96)
 
 
-def test_images_of_two_sizes_walk_together(edge: Tensor, maps: Tensor) -> None:
-    small_edge, small_maps = edge[:6, :10], maps[:2, :6, :10]
-    edges, together = torch.ones(2, 9, 12, dtype=torch.float64), torch.zeros(2, *maps.shape)
-    edges[0], edges[1, :6, :10] = edge, small_edge
-    together[0], together[1, :2, :6, :10] = maps, small_maps
-    walked = random_walk(together.double(), edges, SETTINGS)
-    alone = random_walk(maps.float(), edge, SETTINGS)
-    torch.testing.assert_close(walked[0], alone)
-    small_alone = random_walk(small_maps.float(), small_edge, SETTINGS)
-    torch.testing.assert_close(walked[1, :2, :6, :10], small_alone)
-    assert walked[1, :, 6:].abs().max() == 0
+def test_images_of_several_sizes_walk_together_as_they_do_alone(edge: Tensor, maps: Tensor) -> None:
+    edges = [edge, edge[:6, :10], edge[:9, :4], edge[2:]]
+    starts = [maps, maps[:2, :6, :10], maps[:0, :9, :4], maps[:1, 2:]]
+    together = walk_together(starts, edges, SETTINGS)
+    for walked, start, own_edge in zip(together, starts, edges, strict=True):
+        torch.testing.assert_close(walked, random_walk(start, own_edge, SETTINGS))
 
 
 def test_maps_on_another_grid_are_refused(edge: Tensor) -> None:
@@ -173,14 +170,15 @@ def test_edge_probability_of_a_mirrored_pair_is_that_of_the_image() -> None:
 def test_scores_have_image_size_and_common_maximum_one(edge: Tensor) -> None:
     size = (35, 46)
     assert grid_size(size) == tuple(edge.shape)
-    scores = refined_scores(torch.rand(2, *size), edge, size, 1.5, SETTINGS)
+    (scores,) = refined_scores([WalkInput(torch.rand(2, *size), edge, size, 1.5)], SETTINGS)
     assert scores.shape == (2, *size)
     assert scores.max() == 1
 
 
 @pytest.mark.parametrize("channels", [0, 2])
 def test_images_without_any_evidence_become_background(edge: Tensor, channels: int) -> None:
-    scores = refined_scores(torch.zeros(channels, 9, 12), edge, (35, 46), 1.0, SETTINGS)
+    image = WalkInput(torch.zeros(channels, 9, 12), edge, (35, 46), 1.0)
+    (scores,) = refined_scores([image], SETTINGS)
     classes = torch.arange(channels + 1) * 3
     assert refined_labels(scores, classes, 0.25).abs().max() == 0
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from protoseg.affinity.walk import (
     Stencil,
+    WalkInput,
     WalkSettings,
     grid_size,
     random_walk,
@@ -129,7 +130,8 @@ def test_labels(file: Path, variant: str, suffix: str, dtype: torch.dtype) -> No
     edge = torch.from_numpy(golden["edge"])[0]
     assert grid_size(size) == tuple(edge.shape)
     maps = source_maps(golden, variant)
-    scores = refined_scores(maps, edge, size, POWER[variant], settings(dtype, 96))
+    image = WalkInput(maps, edge, size, POWER[variant])
+    (scores,) = refined_scores([image], settings(dtype, 96))
     background = None if variant == "sipe" else BACKGROUND
     labels = refined_labels(scores, torch.from_numpy(golden["keys"]), background).numpy()
     different = labels != golden[f"label_{variant}_{suffix}"]

@@ -10,28 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from small_set import small_index
+from small_set import small_index, stored_maps
 
 from protoseg.data.index import DatasetIndex
 from protoseg.errors import InputError
 from protoseg.pseudo_labels.generate import make_pseudo_labels
 from protoseg.settings.schema import PseudoLabelsSettings
-from protoseg.storage import ResultReader, ScaleMaps, write_results
+from protoseg.storage import ResultReader
 
 SETTINGS = PseudoLabelsSettings()
 Found = list[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]
-
-
-def stored_maps(index: DatasetIndex, folder: Path, background: bool) -> ResultReader:
-    """Random smooth maps of the present classes."""
-    random = np.random.default_rng(0)
-    with write_results(folder / "maps.h5", "maps", index.class_names, "f") as writer:
-        for image_id in index.ids("train"):
-            classes = [0] * background + list(index[image_id].labels)
-            scale = random.random((len(classes), 3, 4), dtype=np.float32)
-            maps = ScaleMaps((scale,), np.array(classes), index[image_id].size)
-            writer.write_maps(image_id, maps)
-    return ResultReader([folder / "maps.h5"], "maps")
 
 
 def labels(

@@ -3,8 +3,9 @@
 In: a command line of a rule, SLURM's environment, `RECORDS` (a folder) and `PAUSE` (seconds). Out:
 what the command does, and a JSON file in `RECORDS`, without `ended` where the command was killed
 outright. A training that starts from nothing pauses after every checkpoint, so that there is time
-to interrupt it; one that resumes does not. The first task of the array of pseudo labels pauses
-twice as long: the others end long before it.
+to interrupt it; one that resumes does not. The one that the file `hangs` of `RECORDS` names hangs
+after its first checkpoint and takes no notice of TERM. The first task of the array of pseudo labels
+pauses twice as long: the others end long before it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import importlib
 import json
 import os
 import runpy
+import signal
 import sys
 import time
 from pathlib import Path
@@ -27,16 +29,24 @@ VARIABLES = (
 )
 
 
-def slow_down(seconds: float) -> None:
-    """Sleep after every checkpoint."""
+def slow_down(seconds: float, deaf: bool) -> None:
+    """Sleep after every checkpoint, through TERM where ``deaf``."""
     module: Any = importlib.import_module("protoseg.training.fit")
     save = module._save
 
     def save_and_sleep(*arguments: Any) -> None:
         save(*arguments)
+        if deaf:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(seconds)
 
     module._save = save_and_sleep
+
+
+def hangs(arguments: list[str]) -> bool:
+    """Whether this training is the one to hang."""
+    named = Path(os.environ["RECORDS"], "hangs")
+    return named.is_file() and any(named.read_text() in argument for argument in arguments)
 
 
 def write(path: Path, record: dict[str, Any]) -> None:
@@ -60,7 +70,8 @@ def main() -> None:
     if "--checkpoint" in sys.argv:
         checkpoint = Path(sys.argv[sys.argv.index("--checkpoint") + 1])
         if not checkpoint.is_file():
-            slow_down(pause)
+            deaf = hangs(sys.argv)
+            slow_down(600 if deaf else pause, deaf)
     try:
         runpy.run_path(str(script), run_name="__main__")
     finally:

@@ -18,19 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from slurm.cluster import NODES
+from slurm.cluster import NODES, wait_for
 from tiny_config import CLASSIFIER, DATASET, DEFAULTS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STAND_IN = Path(__file__).with_name("recording_python.py")
+STAGES = ("maps", "pseudo_labels", "refined_labels", "predictions")
 CONFIG: dict[str, Any] = {
     "title": "Tiny",
-    "seeds": [0, 1, 2, 3, 4],
+    "seeds": [0, 1, 2, 3, 4, 5],
     "shards": 2,
     "dataset": DATASET,
     "defaults": DEFAULTS | {"classifier": CLASSIFIER | {"epochs": 9, "precision": "float32"}},
     "experiments": {"cam": {}},
-    "tables": {"all": {"rows": ["cam"], "columns": ["maps.miou"]}},
+    "tables": {"all": {"rows": ["cam"], "columns": [f"{stage}.miou" for stage in STAGES]}},
 }
 Record = dict[str, Any]
 
@@ -44,6 +45,7 @@ class Story:
     requeued: int
     out_of_time: int
     on_lost_node: list[int]
+    hanging: int
     node_lost: float = 0.0
 
     def records(self, command: str | None = None, seed: int | None = None) -> list[Record]:
@@ -80,7 +82,7 @@ def weights(folder: Path, seed: int) -> Path:
 def start(folder: Path, *arguments: str, pause: float = 0) -> subprocess.Popen[bytes]:
     """Snakemake in ``folder``, its output in `run.log`, with the stand-in as the jobs' python."""
     for name in ("bin", "records"):
-        (folder / name).mkdir(parents=True)
+        (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     python = folder / "bin" / "python"
     one_thread = "OMP_NUM_THREADS=1 MKL_NUM_THREADS=1"  # Snakemake sets both to the rule's threads
@@ -93,9 +95,9 @@ def start(folder: Path, *arguments: str, pause: float = 0) -> subprocess.Popen[b
     }
     where = ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(folder)]
     common = ["--configfile", str(folder / "config.yaml"), *where]
-    with (folder / "run.log").open("wb") as log:
+    with (folder / "run.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "snakemake", "classifier", *arguments, *common],
+            [sys.executable, "-m", "snakemake", *arguments, *common],
             stdout=log,
             stderr=log,
             cwd=folder,
@@ -115,13 +117,21 @@ def scontrol(*arguments: str) -> None:
 
 
 def interrupt(story: Story, trainings: dict[int, Record]) -> None:
-    """Requeue one training of the second node, end the other's time, set the first node down."""
+    """Requeue one training of the second node, end the other's time, set the first node down.
+
+    Then let one of those that waited hang until SLURM ends it.
+    """
+    (story.folder / "records" / "hangs").write_text(f"/seed{story.hanging}/")
     scontrol("update", f"JobId={trainings[story.out_of_time]['SLURM_JOB_ID']}", "TimeLimit=1")
     scontrol("requeue", trainings[story.requeued]["SLURM_JOB_ID"])
     story.node_lost = time.time()
     scontrol("update", f"NodeName={NODES[0]}", "State=DOWN", "Reason=test")
     time.sleep(10)
     scontrol("update", f"NodeName={NODES[0]}", "State=RESUME")
+    hanging = checkpoint(story.folder, story.hanging)
+    wait_for(hanging.is_file, "the checkpoint of the training that hangs", seconds=240)
+    (record,) = story.records("train_classifier", story.hanging)
+    scontrol("update", f"JobId={record['SLURM_JOB_ID']}", "TimeLimit=1")
 
 
 def end_processes(*folders: Path) -> None:
@@ -134,9 +144,20 @@ def end_processes(*folders: Path) -> None:
 
 def memory_of(job: str) -> int:
     """Megabytes that a job asked for."""
+    number, unit = in_record_of(job, r"MinMemoryNode=([\d.]+)([MG])").groups()
+    return round(float(number) * (1024 if unit == "G" else 1))
+
+
+def state_of(job: str) -> str:
+    """How a job stands or ended, in SLURM's words."""
+    return in_record_of(job, r"JobState=(\w+)")[1]
+
+
+def in_record_of(job: str, pattern: str) -> re.Match[str]:
+    """What matches in SLURM's record of a job."""
     done = subprocess.run(
         ["scontrol", "show", "job", job], check=True, capture_output=True, text=True
     )
-    match = re.search(r"MinMemoryNode=([\d.]+)([MG])", done.stdout)
+    match = re.search(pattern, done.stdout)
     assert match, done.stdout
-    return round(float(match[1]) * (1024 if match[2] == "G" else 1))
+    return match

@@ -1,13 +1,15 @@
 """The pipeline on a real SLURM, through the shipped profile, while its jobs are interrupted.
 
-One run on the cluster of `cluster.py`: five trainings on four GPUs, then all other stages of one of
+One run on the cluster of `cluster.py`: six trainings on four GPUs, then all other stages of one of
 them. Once four trainings have a checkpoint, one is requeued, one is put before its time limit, and
-the node of the two others is set down. The tests read what the jobs recorded, and compare with an
-uninterrupted run without SLURM.
+the node of the two others is set down; of the two that waited, one hangs until SLURM ends it at its
+limit. A second run makes table and report of one seed from what is there. The tests read what the
+jobs recorded, and compare with an uninterrupted run without SLURM.
 """
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import re
@@ -21,6 +23,7 @@ from slurm.cluster import GPUS, NODES, Cluster, Unavailable, wait_for
 from slurm.story import (
     CONFIG,
     REPOSITORY,
+    STAGES,
     Story,
     checkpoint,
     end_processes,
@@ -29,12 +32,12 @@ from slurm.story import (
     memory_of,
     read_records,
     start,
+    state_of,
     weights,
 )
 
 PROFILE = REPOSITORY / "profiles" / "slurm"
 RUN = "results/tiny/cam/seed0"
-STAGES = ("maps", "pseudo_labels", "refined_labels", "predictions")
 SCORES = [f"{RUN}/{stage}/metrics.json" for stage in STAGES]
 GPU_RULES = {
     "train_classifier",
@@ -67,7 +70,8 @@ def story(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     folder, local = (tmp_path_factory.mktemp(name) for name in ("slurm", "local"))
     try:
         waiting = ["--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "5"]
-        run = start(folder, *SCORES, "--profile", str(PROFILE), *waiting, pause=6)
+        cluster_run = ["--profile", str(PROFILE), *waiting]
+        run = start(folder, "classifier", *SCORES, *cluster_run, pause=6)
         wait_for(
             lambda: (
                 run.poll() is not None
@@ -80,11 +84,13 @@ def story(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         trainings = {r["seed"]: r for r in read_records(folder) if r["seed"] is not None}
         lost = [seed for seed, r in trainings.items() if r["SLURMD_NODENAME"] == NODES[0]]
         requeued, out_of_time = (seed for seed in trainings if seed not in lost)
-        story = Story(folder, local, requeued, out_of_time, lost)
+        hanging = next(seed for seed in CONFIG["seeds"] if seed not in trainings)
+        story = Story(folder, local, requeued, out_of_time, lost, hanging)
         interrupt(story, trainings)
-        alone = start(local, *SCORES, "--workflow-profile", "none", "--cores", "1")
+        alone = start(local, "classifier", *SCORES, "--workflow-profile", "none", "--cores", "1")
         finish(alone, local)
         finish(run, folder)
+        finish(start(folder, "report", *cluster_run, "--config", "seeds=[0]"), folder)
         yield story
     finally:
         end_processes(folder, local)
@@ -127,6 +133,14 @@ def test_training_out_of_time_is_tried_again_and_resumes(story: Story) -> None:
     assert_resumed(story, story.out_of_time)
 
 
+def test_training_that_hangs_is_ended_tried_again_and_resumes(story: Story) -> None:
+    first, second = story.records("train_classifier", story.hanging)
+    assert "ended" not in first
+    assert state_of(first["SLURM_JOB_ID"]) == "TIMEOUT"
+    assert state_of(second["SLURM_JOB_ID"]) == "COMPLETED"
+    assert_resumed(story, story.hanging)
+
+
 def test_lost_node_is_survived(story: Story) -> None:
     assert len(story.on_lost_node) == 2
     for seed in story.on_lost_node:
@@ -136,7 +150,7 @@ def test_lost_node_is_survived(story: Story) -> None:
 
 
 def test_uninterrupted_training_equals_the_local_one(story: Story) -> None:
-    touched = {story.requeued, story.out_of_time, *story.on_lost_node}
+    touched = {story.requeued, story.out_of_time, story.hanging, *story.on_lost_node}
     (seed,) = set(CONFIG["seeds"]) - touched
     assert len(story.records("train_classifier", seed)) == 1
     assert weights(story.folder, seed).read_bytes() == weights(story.local, seed).read_bytes()
@@ -155,6 +169,17 @@ def test_every_stage_ran_on_the_cluster(story: Story) -> None:
     for stage in STAGES:
         scores = json.loads((story.folder / RUN / stage / "metrics.json").read_text())
         assert 0 <= scores["miou"] <= 100
+
+
+def test_table_and_report_of_one_seed_are_made_from_what_is_there(story: Story) -> None:
+    commands = [record["command"] for record in story.records()]
+    assert {"make_table", "draw_panels", "draw_curves", "make_report"} <= set(commands)
+    assert commands.index("make_table") > len(commands) - commands[::-1].index("train_classifier")
+    (row,) = csv.DictReader((story.folder / "results/tables/all.csv").open())
+    for stage in STAGES:
+        scores = json.loads((story.folder / RUN / stage / "metrics.json").read_text())
+        assert float(row[f"{stage}.miou.mean"]) == pytest.approx(scores["miou"])
+    assert "<table" in (story.folder / "results/report.html").read_text()
 
 
 def test_shards_are_tasks_of_one_array(story: Story) -> None:

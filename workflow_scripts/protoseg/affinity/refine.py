@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from protoseg.affinity.model import AffinityModel
-from protoseg.affinity.walk import WalkSettings, refined_labels, refined_scores
+from protoseg.affinity.walk import WalkInput, WalkSettings, refined_labels, refined_scores
 from protoseg.data.images import normalize, read_image
 from protoseg.data.index import DatasetIndex
 from protoseg.localization.fusion import fuse_scales
@@ -27,22 +29,32 @@ def walk_settings(settings: RefinedLabelsSettings) -> WalkSettings:
     )
 
 
-def refine(maps: ScaleMaps, edge: Tensor, settings: RefinedLabelsSettings) -> NDArray[np.uint8]:
-    """Label map [H, W] of one image from its maps and edge map [h, w].
+def refine(
+    maps: Sequence[ScaleMaps], edges: Sequence[Tensor], settings: RefinedLabelsSettings
+) -> list[NDArray[np.uint8]]:
+    """Label map [H, W] of each image from its maps and edge map [h, w]; the images walk together.
 
     Maps with a background map: it walks along, maps to the power ``map_power``, argmax (SIPE).
     Maps without: power 1 and a constant background score after the walk (IRN).
     """
+    images = [_walk_input(one, edge, settings) for one, edge in zip(maps, edges, strict=True)]
+    scores = refined_scores(images, walk_settings(settings))
+    return [_labels(*pair, settings) for pair in zip(scores, maps, strict=True)]
+
+
+def _walk_input(maps: ScaleMaps, edge: Tensor, settings: RefinedLabelsSettings) -> WalkInput:
     fused = fuse_scales([torch.from_numpy(scale) for scale in maps.scales], maps.size)
-    classes = torch.from_numpy(maps.classes)
+    power = 1.0
     if has_background_map(maps.classes):
-        factors = fused.new_ones(len(fused), 1, 1)
-        factors[0] = settings.background_factor
-        fused, power, background = fused * factors, settings.map_power, None
-    else:
-        power, background = 1.0, settings.background_threshold
-        classes = torch.cat([classes.new_zeros(1), classes])
-    scores = refined_scores(fused.to(edge.device), edge, maps.size, power, walk_settings(settings))
+        fused[0] *= settings.background_factor
+        power = settings.map_power
+    return WalkInput(fused.to(edge.device), edge, maps.size, power)
+
+
+def _labels(scores: Tensor, maps: ScaleMaps, settings: RefinedLabelsSettings) -> NDArray[np.uint8]:
+    classes, background = torch.from_numpy(maps.classes), None
+    if not has_background_map(maps.classes):
+        classes, background = functional.pad(classes, (1, 0)), settings.background_threshold
     return refined_labels(scores, classes, background).to(torch.uint8).cpu().numpy()
 
 
@@ -53,14 +65,23 @@ def refine_labels(
     reader: ResultReader,
     settings: RefinedLabelsSettings,
     device: torch.device,
+    images_at_once: int | None = None,
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Refined labels of every image of ``ids``, in order."""
+    """Refined labels of every image of ``ids``, in order.
+
+    Args:
+        images_at_once: that walk together; without it 16 on a GPU, and 1 on a processor, where it
+            is no faster.
+    """
     reader.check_ids(ids, "the training list")
+    together = images_at_once or (1 if device.type == "cpu" else 16)
 
     def read(image_id: str) -> tuple[str, Tensor, ScaleMaps]:
         pixels = np.asarray(read_image(index[image_id].image))
         return image_id, normalize(pixels), reader.maps(image_id)
 
-    for image_id, image, maps in read_ahead(read, ids):
-        edge = model.edge(image.to(device), settings.precision)
-        yield image_id, refine(maps, edge, settings)
+    images = read_ahead(read, ids)
+    while batch := list(islice(images, together)):
+        found, pixels, maps = zip(*batch, strict=True)
+        edges = [model.edge(image.to(device), settings.precision) for image in pixels]
+        yield from zip(found, refine(maps, edges, settings), strict=True)

@@ -14,7 +14,9 @@ A = D^-1/2 S D^-1/2, one product with A is a stencil of shifted products (68 nei
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,6 +47,22 @@ class WalkSettings:
     log2_steps: int
     degree: int
     dtype: torch.dtype
+
+
+class WalkInput(NamedTuple):
+    """What the labels of one image are made from.
+
+    Attributes:
+        maps: [C, any, any], at least 0, on the device of the edge map.
+        edge: [h, w], probabilities.
+        size: height and width of the image, pixels.
+        power: of the maps; 1 (IRN) or 1.5 (SIPE).
+    """
+
+    maps: Tensor
+    edge: Tensor
+    size: tuple[int, int]
+    power: float
 
 
 class Stencil:
@@ -163,9 +181,7 @@ def stepwise_power(stencil: Stencil, flat: Tensor, steps: int) -> Tensor:
 def random_walk(maps: Tensor, edge: Tensor, settings: WalkSettings) -> Tensor:
     """Walked maps x T^(2^t) in `settings.dtype`: [..., C, h, w] with edge maps [..., h, w].
 
-    Every walked value is a weighted mean of the map, so a constant map stays as it is. Images of
-    several sizes walk together, as [B, C, h, w], when padded with edge 1, which no path crosses:
-    on a GPU a step of one image is shorter than the launch of its kernels, and none waits for it.
+    Every walked value is a weighted mean of the map, so a constant map stays as it is.
     Nothing of size [N, N] is built: at radius 5 the memory is that of about 100 maps.
     """
     if maps.shape[-2:] != edge.shape[-2:]:
@@ -200,25 +216,54 @@ def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
 
 
-def refined_scores(
-    maps: Tensor, edge: Tensor, image_size: tuple[int, int], power: float, settings: WalkSettings
-) -> Tensor:
-    """Scores [C, H, W] at image size, the largest of all 1, from maps [C, any, any] >= 0.
+def refined_scores(images: Sequence[WalkInput], settings: WalkSettings) -> list[Tensor]:
+    """Scores [C, H, W] of each image at its size, the largest of all 1; the images walk together.
 
-    Maps are resized to the grid (bilinear), raised to ``power``, multiplied by 1 - edge, walked,
+    Maps are resized to the grid (bilinear), raised to the power, multiplied by 1 - edge, walked,
     upsampled by 4 (bilinear), cut to the image and divided by their common maximum. A background
     map is one of the channels where there is one, and walks along.
-
-    Args:
-        power: 1 (IRN) or 1.5 (SIPE).
     """
-    if not len(maps):
-        return maps.new_zeros((0, *image_size), dtype=settings.dtype)
-    resized = resize_maps(maps.to(settings.dtype), (edge.shape[0], edge.shape[1]))
-    start = resized.clamp(min=0).pow(power) * (1.0 - edge.to(settings.dtype))
-    walked = random_walk(start, edge, settings)
-    upsampled = resize_maps(walked, (STRIDE * edge.shape[0], STRIDE * edge.shape[1]))
-    scores = upsampled[:, : image_size[0], : image_size[1]]
+    edges = [image.edge for image in images]
+    walked = walk_together([_start(image, settings.dtype) for image in images], edges, settings)
+    return [_scores(maps, image.size) for maps, image in zip(walked, images, strict=True)]
+
+
+def walk_together(
+    starts: Sequence[Tensor], edges: Sequence[Tensor], settings: WalkSettings
+) -> list[Tensor]:
+    """`random_walk` of several images at once, maps [C_i, h_i, w_i] with edge maps [h_i, w_i].
+
+    On a GPU a step of one image is shorter than the launch of its kernels. Images are padded to the
+    largest grid with edge 1, which no path crosses, so none changes another.
+    """
+    if len(starts) == 1:
+        return [random_walk(starts[0], edges[0], settings)]
+    height, width = (max(edge.shape[axis] for edge in edges) for axis in (0, 1))
+    maps = starts[0].new_zeros(len(starts), max(map(len, starts)), height, width)
+    edge = edges[0].new_ones(len(starts), height, width)
+    places = []
+    for number, (start, own_edge) in enumerate(zip(starts, edges, strict=True)):
+        rows, columns = own_edge.shape
+        edge[number, :rows, :columns] = own_edge
+        places.append((number, slice(len(start)), slice(rows), slice(columns)))
+        maps[places[-1]] = start
+    walked = random_walk(maps, edge, settings)
+    return [walked[place] for place in places]
+
+
+def _start(image: WalkInput, dtype: torch.dtype) -> Tensor:
+    rows, columns = image.edge.shape
+    if not len(image.maps):
+        return image.edge.new_zeros((0, rows, columns), dtype=dtype)
+    resized = resize_maps(image.maps.to(dtype), (rows, columns))
+    return resized.clamp(min=0).pow(image.power) * (1.0 - image.edge.to(dtype))
+
+
+def _scores(walked: Tensor, size: tuple[int, int]) -> Tensor:
+    if not len(walked):
+        return walked.new_zeros((0, *size))
+    upsampled = resize_maps(walked, (STRIDE * walked.shape[1], STRIDE * walked.shape[2]))
+    scores = upsampled[:, : size[0], : size[1]]
     return scores / scores.amax().clamp(min=torch.finfo(scores.dtype).tiny)
 
 
