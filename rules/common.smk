@@ -5,6 +5,8 @@ import re
 import sys
 from pathlib import Path
 
+from snakemake.utils import update_config
+
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow_scripts"))
 
 from protoseg.slurm import become_the_right_command
@@ -12,10 +14,12 @@ from protoseg.slurm import become_the_right_command
 become_the_right_command()
 
 from protoseg.errors import InputError
-from protoseg.settings.configuration import read_configuration
+from protoseg.settings.configuration import read_configuration, typed
 from protoseg.settings.experiments import all_upstream
 from protoseg.settings.provenance import code_digest
 from protoseg.settings.stage_file import settings_text
+
+update_config(config, typed(dict(workflow.config_settings.config)))
 
 try:
     CONFIGURATION = read_configuration(config)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from protoseg.errors import InputError
-from protoseg.settings.configuration import Configuration, read_configuration
+from protoseg.settings.configuration import Configuration, read_configuration, typed
 from protoseg.settings.validation import SettingsError
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow_scripts"
@@ -183,3 +183,11 @@ def test_settings_import_neither_torch_nor_numpy() -> None:
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_numbers_inside_of_texts_of_the_command_line_are_numbers() -> None:
+    given = {"seeds": ["0", "3"], "maps": {"scales": ["1.0", "5e-1"], "normalize_scales": "true"}}
+    expected = {"seeds": [0, 3], "maps": {"scales": [1.0, 0.5], "normalize_scales": True}}
+    assert typed(given) == expected
+    texts = {"classes": ["cat", "2007_000032"], "title": "[1]", "empty": "", "seed": 7}
+    assert typed(texts) == texts

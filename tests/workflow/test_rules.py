@@ -173,3 +173,12 @@ def test_submission_predicts_on_the_test_list_alone(tmp_path: Path) -> None:
     ):
         assert output.count(message) == 1
     assert "evaluate_labels" not in output
+
+
+def test_seeds_and_numbers_of_settings_can_come_from_the_command_line(tmp_path: Path) -> None:
+    scales = 'defaults={"maps": {"scales": [1.0, 0.5]}}'
+    done = snakemake(tmp_path, "experiment_cam", *PLAN, "--config", "seeds=[0, 3]", scales)
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    for seed in (0, 3):
+        assert output.count(f"train the classifier of cam, seed {seed}") == 1

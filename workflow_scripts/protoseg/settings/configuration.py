@@ -7,6 +7,7 @@ neither torch nor numpy.
 from __future__ import annotations
 
 import fnmatch
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +99,22 @@ class Configuration:
     def panel_images(self) -> str:
         """List expression of the images on the panels."""
         return f"{self.experiments.dataset['maps_list']}[{self.panels.get('images', 1)}]"
+
+
+def typed(value: Any) -> Any:
+    """``value`` with numbers and truth values where texts inside of it spell them.
+
+    Snakemake leaves every number inside a list or mapping of ``--config`` a text.
+    """
+    if isinstance(value, dict):
+        return {key: typed(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [typed(inner) for inner in value]
+    try:
+        spelled = json.loads(value)
+    except (TypeError, ValueError):
+        return value
+    return spelled if isinstance(spelled, int | float) else value
 
 
 def read_configuration(config: dict[str, Any]) -> Configuration:
