@@ -82,6 +82,13 @@ def label_files(wildcards):
     return stage_files(labels, "scored.h5", "rest.h5")(wildcards)
 
 
+def class_prototypes(wildcards):
+    """The file of class prototypes where they have a share in the maps, else nothing."""
+    if not EXPERIMENTS.settings[wildcards.experiment]["maps"]["class_prototype_share"]:
+        return []
+    return stage_files("maps", "class_prototypes.npz")(wildcards)
+
+
 def classifier_weights(stage):
     """Input function: the classifier's weights where ``stage`` starts from them, else nothing."""
 

@@ -1,7 +1,33 @@
-# Needs: the classifier. Makes: maps/scored.h5 and maps/rest.h5, multi-scale localization maps.
+# Needs: the classifier. Makes: maps/scored.h5 and maps/rest.h5, multi-scale localization maps; where
+# classes share prototypes over images, maps/class_prototypes.npz before them.
 
 # Doubled braces, because gather fills {scatteritem} first.
 SHARD = f"{RUN}/{{stage}}/shards/{{file}}".replace("{", "{{").replace("}", "}}")
+
+
+rule average_prototypes:
+    input:
+        INDEX_FILES,
+        script=script("average_prototypes"),
+        settings=f"{RUN}/maps/settings.json",
+        weights=stage_files("classifier", "weights.pt"),
+    output:
+        f"{RUN}/maps/class_prototypes.npz",
+    log:
+        f"logs/average_prototypes/{LOGS}.log",
+    benchmark:
+        f"logs/average_prototypes/{LOGS}.tsv"
+    conda:
+        "../envs/protoseg.yaml"
+    params:
+        index=index_folder,
+        list=EXPERIMENTS.dataset["train_list"],
+        code=code_digest("average_prototypes"),
+    message:
+        "average the prototypes of {wildcards.experiment}, seed {wildcards.seed}, by class"
+    shell:
+        "exec python {input.script} --settings {input.settings} --index {params.index}"
+        " --list {params.list:q} --weights {input.weights} --output {output} 2> {log}"
 
 
 rule export_maps:
@@ -10,6 +36,7 @@ rule export_maps:
         script=script("export_maps"),
         settings=f"{RUN}/maps/settings.json",
         weights=stage_files("classifier", "weights.pt"),
+        class_prototypes=class_prototypes,
     output:
         temp(f"{RUN}/maps/shards/{{part}}-{{scatteritem}}.h5"),
     log:
@@ -28,7 +55,7 @@ rule export_maps:
     shell:
         "exec python {input.script} --settings {input.settings} --index {params.index}"
         " --list {params.list:q} --shard {wildcards.scatteritem} --weights {input.weights}"
-        " --output {output} 2> {log}"
+        " --class-prototypes {input.class_prototypes} --output {output} 2> {log}"
 
 
 rule merge_shards:
@@ -58,6 +85,7 @@ rule sweep_background_factor:
         script=script("sweep_background_factor"),
         settings=f"{RUN}/maps/settings.json",
         weights=stage_files("classifier", "weights.pt"),
+        class_prototypes=class_prototypes,
     output:
         f"{RUN}/maps/background_factors.csv",
     log:
@@ -75,5 +103,6 @@ rule sweep_background_factor:
         "score the maps of {wildcards.experiment} at several background factors, in one pass"
     shell:
         "exec python {input.script} --settings {input.settings} --index {params.index}"
-        " --list {params.list:q} --weights {input.weights} --factors {params.factors}"
+        " --list {params.list:q} --weights {input.weights}"
+        " --class-prototypes {input.class_prototypes} --factors {params.factors}"
         " --output {output} 2> {log}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from protoseg.command import SHARD, Arguments, run
 from protoseg.data.index import read_index
 from protoseg.data.selection import select_ids
+from protoseg.localization.class_prototypes import read_class_prototypes
 from protoseg.localization.export import export_maps, load_folded_network
 from protoseg.prefetch import run_ahead
 from protoseg.progress import progress
@@ -22,11 +23,12 @@ def main(arguments: Arguments) -> None:
     ids = shard_of(select_ids(index, arguments.list), arguments.shard)
     device = default_device()
     network, classifier = load_folded_network(arguments.weights, device)
-    maps = export_maps(network, classifier, index, ids, settings, device)
+    prototypes = read_class_prototypes(arguments.class_prototypes, device)
+    maps = export_maps(network, classifier, index, ids, settings, device, prototypes)
     with write_results(arguments.output, "maps", index.class_names, fingerprint) as writer:
         for image_id, image_maps in progress(run_ahead(maps), len(ids), "maps"):
             writer.write_maps(image_id, image_maps)
 
 
 if __name__ == "__main__":
-    run(main, __doc__, **SHARD, weights=Path)
+    run(main, __doc__, **SHARD, weights=Path, class_prototypes=[Path])

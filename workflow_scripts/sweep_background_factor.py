@@ -7,6 +7,7 @@ from pathlib import Path
 from protoseg.command import IMAGES, Arguments, run
 from protoseg.data.index import read_index
 from protoseg.data.selection import select_ids
+from protoseg.localization.class_prototypes import read_class_prototypes
 from protoseg.localization.export import load_folded_network
 from protoseg.settings.localization import MapsSettings
 from protoseg.settings.stage_file import read_stage_settings, write_atomically
@@ -27,9 +28,12 @@ def main(arguments: Arguments) -> None:
         settings,
         arguments.factors,
         device,
+        read_class_prototypes(arguments.class_prototypes, device),
     )
     write_atomically(arguments.output, table.to_csv(index=False).encode())
 
 
 if __name__ == "__main__":
-    run(main, __doc__, **IMAGES, weights=Path, factors=[float], output=Path)
+    run(
+        main, __doc__, **IMAGES, weights=Path, class_prototypes=[Path], factors=[float], output=Path
+    )

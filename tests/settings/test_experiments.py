@@ -207,6 +207,17 @@ def test_circles_of_bases_end() -> None:
             {"segmenter": {"init": "x", "weights": "classifier", "backbone": "resnet50"}},
             "segmenter.init: it takes the place of weights",
         ),
+        (
+            {"maps": {"class_prototype_share": 0.5}},
+            "maps.class_prototype_share: it blends into the image's own prototypes",
+        ),
+        (
+            {
+                "classifier": {"prototypes": "image"},
+                "maps": {"class_prototype_share": 0.5, "source": "cam"},
+            },
+            "maps.class_prototype_share",
+        ),
         ({"classifier": {"long_side": [640, 320]}}, "classifier.long_side: 640 is above 320"),
         ({"segmenter": {"scale": [1.5, 0.5]}}, "segmenter.scale: 1.5 is above 0.5"),
     ],

@@ -3,9 +3,9 @@
 In: a command line of a rule, SLURM's environment, `RECORDS` (a folder) and `PAUSE` (seconds). Out:
 what the command does, and a JSON file in `RECORDS`, without `ended` where the command was killed
 outright. A training that starts from nothing pauses after every checkpoint, so that there is time
-to interrupt it; one that resumes does not. The one that the file `hangs` of `RECORDS` names hangs
-after its first checkpoint and takes no notice of TERM. The first task of the array of pseudo labels
-pauses twice as long: the others end long before it.
+to interrupt it; one that resumes does not. The classifier that the file `hangs` of `RECORDS` names
+hangs after its first checkpoint and takes no notice of TERM. The first task of the array of pseudo
+labels pauses four times as long: the others end long before it.
 """
 
 from __future__ import annotations
@@ -29,18 +29,22 @@ VARIABLES = (
 )
 
 
-def slow_down(seconds: float, deaf: bool) -> None:
-    """Sleep after every checkpoint, through TERM where ``deaf``."""
+def slow_down(seconds: float) -> None:
+    """Sleep after every checkpoint."""
     module: Any = importlib.import_module("protoseg.training.fit")
     save = module._save
 
     def save_and_sleep(*arguments: Any) -> None:
         save(*arguments)
-        if deaf:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(seconds)
 
     module._save = save_and_sleep
+
+
+def ignore_term() -> None:
+    """For good: neither this process, which will set its own handler, nor its workers notice it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    vars(signal)["signal"] = lambda number, handler: None
 
 
 def hangs(arguments: list[str]) -> bool:
@@ -66,12 +70,14 @@ def main() -> None:
     write(path, record)
     pause = float(os.environ["PAUSE"])
     if record["command"] == "make_pseudo_labels" and record["SLURM_ARRAY_TASK_ID"] == "1":
-        time.sleep(2 * pause)
+        time.sleep(4 * pause)
     if "--checkpoint" in sys.argv:
         checkpoint = Path(sys.argv[sys.argv.index("--checkpoint") + 1])
         if not checkpoint.is_file():
-            deaf = hangs(sys.argv)
-            slow_down(600 if deaf else pause, deaf)
+            slow_down(pause)
+            if record["command"] == "train_classifier" and hangs(sys.argv):
+                slow_down(600)
+                ignore_term()
     try:
         runpy.run_path(str(script), run_name="__main__")
     finally:

@@ -32,6 +32,7 @@ CONFIG: dict[str, Any] = {
     "defaults": DEFAULTS | {"classifier": CLASSIFIER | {"epochs": 9, "precision": "float32"}},
     "experiments": {"cam": {}},
     "tables": {"all": {"rows": ["cam"], "columns": [f"{stage}.miou" for stage in STAGES]}},
+    "panels": {"images": 1, "maps": ["cam"], "labels": "cam"},
 }
 Record = dict[str, Any]
 
@@ -105,11 +106,14 @@ def start(folder: Path, *arguments: str, pause: float = 0) -> subprocess.Popen[b
         )
 
 
-def finish(run: subprocess.Popen[bytes], folder: Path, seconds: float = 600) -> None:
+def finish(run: subprocess.Popen[bytes], folder: Path, seconds: float = 900) -> None:
     """Wait for a run of `start`, which must succeed."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
+    try:
         run.wait(timeout=seconds)
-    assert run.returncode == 0, (folder / "run.log").read_text()
+    except subprocess.TimeoutExpired:
+        run.kill()
+        run.wait()
+    assert run.returncode == 0, (folder / "run.log").read_text()[-5000:]
 
 
 def scontrol(*arguments: str) -> None:

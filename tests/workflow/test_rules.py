@@ -182,3 +182,16 @@ def test_seeds_and_numbers_of_settings_can_come_from_the_command_line(tmp_path: 
     assert done.returncode == 0, output
     for seed in (0, 3):
         assert output.count(f"train the classifier of cam, seed {seed}") == 1
+
+
+def test_class_prototypes_are_averaged_where_they_have_a_share(tmp_path: Path) -> None:
+    with_share = {"base": "sipe", "maps": {"class_prototype_share": 0.5}}
+    experiments = {"sipe": {"classifier": {"prototypes": "image"}}, "classes": with_share}
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump({"shards": 2, "experiments": experiments}))
+    done = snakemake(tmp_path, "maps", *PLAN, "--configfile", str(file))
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    assert output.count("train the classifier") == 1
+    assert output.count("average the prototypes of classes, seed 0, by class") == 1
+    assert "average the prototypes of sipe" not in output

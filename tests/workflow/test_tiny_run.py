@@ -25,7 +25,7 @@ WARM = Path(__file__).parent / "warm_python.py"
 STAGES = ("maps", "pseudo_labels", "refined_labels", "predictions", "predictions_crf")
 TRAININGS = ("train_classifier", "train_affinity", "train_segmenter")
 RESULTS = {
-    "maps": ("scored.h5", "rest.h5"),
+    "maps": ("scored.h5", "rest.h5", "class_prototypes.npz"),
     "pseudo_labels": ("scored.h5", "ir_scored.h5", "ir_rest.h5"),
     "refined_labels": ("scored.h5", "rest.h5"),
     "predictions": ("predictions.h5",),
@@ -36,7 +36,11 @@ CONFIG: dict[str, Any] = {
     "title": "Tiny",
     "shards": 1,
     "dataset": DATASET,
-    "defaults": DEFAULTS | {"classifier": CLASSIFIER | {"prototypes": "image"}},
+    "defaults": DEFAULTS
+    | {
+        "classifier": CLASSIFIER | {"prototypes": "image"},
+        "maps": {"scales": [1.0], "class_prototype_share": 0.5},
+    },
     "experiments": {"sipe": {}},
     "tables": {"all": {"rows": ["sipe"], "columns": [f"{stage}.miou" for stage in STAGES]}},
 }

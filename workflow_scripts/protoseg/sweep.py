@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from protoseg.data.index import DatasetIndex
 from protoseg.localization.export import features_per_scale, maps_of_image, read_scaled
@@ -32,6 +33,7 @@ def sweep_background_factor(
     settings: MapsSettings,
     factors: Sequence[float],
     device: torch.device,
+    class_means: Tensor | None = None,
 ) -> pd.DataFrame:
     """mIoU in percent (columns `background_factor`, `miou`) of prototype maps at each factor.
 
@@ -46,7 +48,7 @@ def sweep_background_factor(
         label = torch.from_numpy(index.label_vector(record.id))
         features = features_per_scale(network, images, label, classifier, settings, device)
         for variant, confusion in zip(variants, confusions, strict=True):
-            maps = maps_of_image(features, label, record.size, classifier, variant)
+            maps = maps_of_image(features, label, record.size, classifier, variant, class_means)
             winners = argmax_with_background(
                 fused_maps(maps), maps.classes, settings.evaluation_background_factor
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from protoseg.data.index import DatasetIndex
 from protoseg.errors import InputError
@@ -37,9 +37,21 @@ def draw_fraction(index: DatasetIndex, ids: Sequence[str], fraction: float, seed
     """
     if not 0 < fraction <= 1:
         raise InputError(f"fraction {fraction} of the training images; set one above 0, up to 1")
-    labels = {image_id: index[image_id].labels or NO_LABEL for image_id in ids}
-    sizes = Counter(label for own in labels.values() for label in own)
+    sizes = Counter(label for image_id in ids for label in labels_of(index, image_id))
     wanted = {label: max(1, round(fraction * size)) for label, size in sizes.items()}
+    return draw_by_class(index, ids, wanted, seed)
+
+
+def labels_of(index: DatasetIndex, image_id: str) -> tuple[int, ...]:
+    """Labels of an image, or the class of those that have none."""
+    return index[image_id].labels or NO_LABEL
+
+
+def draw_by_class(
+    index: DatasetIndex, ids: Sequence[str], wanted: Mapping[int, int], seed: int
+) -> list[str]:
+    """The union of the first ``wanted[label]`` images of every class, in the order of ``ids``."""
+    labels = {image_id: labels_of(index, image_id) for image_id in ids}
     seen: Counter[int] = Counter()
     kept = set()
     for image_id in sorted(labels, key=lambda image_id: draw_key(image_id, seed)):

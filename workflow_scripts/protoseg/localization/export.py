@@ -121,11 +121,13 @@ def maps_of_image(
     size: tuple[int, int],
     classifier: ClassifierSettings,
     settings: MapsSettings,
+    class_means: Tensor | None = None,
 ) -> ScaleMaps:
     """Maps of the present classes (and the background, for prototypes) at every scale.
 
     Args:
         features: per scale. label: [K] image-level labels, 0 or 1. size: image (H, W).
+        class_means: see `method.localization_maps`.
     """
     present = torch.nonzero(label).flatten()
     source = maps_source(classifier, settings)
@@ -134,7 +136,7 @@ def maps_of_image(
     scales = []
     for feature, image in features:
         maps = localization_maps(
-            feature, label.to(feature.logits), classifier, settings, source, image
+            feature, label.to(feature.logits), classifier, settings, source, image, class_means
         )
         scales.append(maps[kept.to(maps.device)].cpu().numpy())
     classes = kept.numpy() if with_background else present.numpy() + 1
@@ -148,9 +150,11 @@ def export_maps(
     ids: Sequence[str],
     settings: MapsSettings,
     device: torch.device,
+    class_means: Tensor | None = None,
 ) -> Iterator[tuple[str, ScaleMaps]]:
     """Maps of every image of ``ids``, in order."""
     for record, images in read_scaled(index, ids, settings.scales):
         label = torch.from_numpy(index.label_vector(record.id))
         features = features_per_scale(network, images, label, classifier, settings, device)
-        yield record.id, maps_of_image(features, label, record.size, classifier, settings)
+        maps = maps_of_image(features, label, record.size, classifier, settings, class_means)
+        yield record.id, maps

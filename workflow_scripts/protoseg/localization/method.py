@@ -11,13 +11,15 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from protoseg.localization.cam import class_activation_maps, foreground_cam, grid_validity
 from protoseg.localization.losses import classification_loss, consistency_loss
 from protoseg.localization.network import Features
+from protoseg.localization.prototypes import NORM_FLOOR, ClassPrototypes, seed_prototypes
 from protoseg.localization.refinement import normalize_maps, refine_maps, seed_maps
 from protoseg.localization.regions import merge_regions
-from protoseg.localization.seeds import make_seeds
+from protoseg.localization.seeds import make_seeds, one_hot_argmax
 from protoseg.settings.localization import ClassifierSettings, MapsSettings
 
 
@@ -29,6 +31,7 @@ def prototype_cam(
     *,
     prototype_feature: str,
     background_prototype: bool,
+    class_prototypes: ClassPrototypes | None = None,
 ) -> Tensor:
     """First IS-CAM [B, K+1, H, W] in [0, 1], background first, not normalised.
 
@@ -38,12 +41,51 @@ def prototype_cam(
             that is not kept belong to nobody.
         background_prototype: without it (SIPE table 5) the background map is
             1 - max of the foreground maps.
+        class_prototypes: of this region; see `refinement.seed_maps`.
     """
     structure = features.by_name(settings.structure_feature)
     seeds = make_seeds(
         cam, structure, settings.seeds, settings.background_factor, settings.seed_threshold
     )
-    return seed_maps(features.by_name(prototype_feature), seeds * keep, background_prototype)
+    feature = features.by_name(prototype_feature)
+    return seed_maps(feature, seeds * keep, background_prototype, class_prototypes)
+
+
+def refined_region_cam(
+    cam: Tensor,
+    features: Features,
+    keep: Tensor,
+    settings: ClassifierSettings | MapsSettings,
+    classifier: ClassifierSettings,
+    images: Tensor | None = None,
+    class_prototypes: ClassPrototypes | None = None,
+) -> Tensor:
+    """Last IS-CAM [B, K+1, H, W] of one region, not normalised.
+
+    Args:
+        cam, keep, class_prototypes: see `prototype_cam`. settings: of training or inference.
+        images: [B, 3, H', W'] normalised, the network's input; for the step `pamr` alone.
+    """
+    first = prototype_cam(
+        cam,
+        features,
+        keep,
+        settings,
+        prototype_feature=classifier.prototype_feature,
+        background_prototype=classifier.background_prototype,
+        class_prototypes=class_prototypes,
+    )
+    return refine_maps(
+        first,
+        features.by_name(classifier.prototype_feature),
+        images,
+        classifier.refinement,
+        background_prototype=classifier.background_prototype,
+        kernel=classifier.pamr_kernel,
+        dilations=classifier.pamr_dilations,
+        iterations=classifier.pamr_iterations,
+        class_prototypes=class_prototypes,
+    )
 
 
 def refined_prototype_cam(
@@ -53,6 +95,7 @@ def refined_prototype_cam(
     settings: ClassifierSettings | MapsSettings,
     classifier: ClassifierSettings,
     images: Tensor | None = None,
+    class_prototypes: Sequence[ClassPrototypes] | None = None,
 ) -> Tensor:
     """Last IS-CAM [B, K+1, H, W], not normalised: each region refined, then merged (RS-CAM).
 
@@ -60,31 +103,14 @@ def refined_prototype_cam(
     merge, the branches of further regions would learn nothing.
 
     Args:
-        cams: [B, K+1, H, W] of every region of ``features``. keep: see `prototype_cam`.
-        settings: seed rule of training or inference.
-        images: [B, 3, H', W'] normalised, the network's input; for the step `pamr` alone.
+        cams: [B, K+1, H, W] of every region of ``features``. class_prototypes: of every region.
+        keep, settings, images: see `refined_region_cam`.
     """
-    regions = []
-    for cam, region in zip(cams, features.regions, strict=True):
-        first = prototype_cam(
-            cam,
-            region,
-            keep,
-            settings,
-            prototype_feature=classifier.prototype_feature,
-            background_prototype=classifier.background_prototype,
-        )
-        refined = refine_maps(
-            first,
-            region.by_name(classifier.prototype_feature),
-            images,
-            classifier.refinement,
-            background_prototype=classifier.background_prototype,
-            kernel=classifier.pamr_kernel,
-            dilations=classifier.pamr_dilations,
-            iterations=classifier.pamr_iterations,
-        )
-        regions.append(refined)
+    of_regions: Sequence[ClassPrototypes | None] = class_prototypes or [None] * len(cams)
+    regions = [
+        refined_region_cam(cam, region, keep, settings, classifier, images, prototypes)
+        for cam, region, prototypes in zip(cams, features.regions, of_regions, strict=True)
+    ]
     return merge_regions(regions, classifier.region_background)
 
 
@@ -133,6 +159,7 @@ def localization_maps(
     settings: MapsSettings,
     source: str,
     image: Tensor | None = None,
+    class_means: Tensor | None = None,
 ) -> Tensor:
     """Maps of one image at one scale, before fusion over scales.
 
@@ -145,15 +172,51 @@ def localization_maps(
         label: [K] image-level labels, 0 or 1; the CAM is not masked by it, the seeds are.
         source: `cam` or `prototypes`.
         image: [1, 3, H, W], the network's input; needed by the refinement step `pamr` alone.
+        class_means: [R, K+1, C], see `class_prototypes.average_prototypes`; they count by
+            ``settings.class_prototype_share``.
     """
     if source == "cam":
         return torch.stack([foreground_cam(r.logits) for r in features.regions]).amax(0)[0]
-    cams = [class_activation_maps(r.logits, classifier.background_scale) for r in features.regions]
-    keep = torch.cat([label.new_ones(1), label])[None, :, None, None]
-    maps = refined_prototype_cam(cams, features, keep, settings, classifier, image)
+    cams = inference_cams(features, classifier)
+    keep = present_classes(label)
+    shared = None
+    if class_means is not None:
+        present = class_means.to(keep) * keep[0, :, 0]
+        shared = [ClassPrototypes(means, settings.class_prototype_share) for means in present]
+    maps = refined_prototype_cam(cams, features, keep, settings, classifier, image, shared)
     if settings.normalize_scales:
         maps = normalize_maps(maps, classifier.refinement_normalization)
     return maps[0]
+
+
+def image_prototypes(
+    features: Features,
+    label: Tensor,
+    classifier: ClassifierSettings,
+    settings: MapsSettings,
+    image: Tensor,
+) -> Tensor:
+    """Unit prototypes [R, K+1, C] of the pixels that each class wins in the last IS-CAM.
+
+    A class that wins none has zeros. Arguments as in `localization_maps`.
+    """
+    keep, found = present_classes(label), []
+    for cam, region in zip(inference_cams(features, classifier), features.regions, strict=True):
+        maps = refined_region_cam(cam, region, keep, settings, classifier, image)
+        feature = region.by_name(classifier.prototype_feature)
+        prototypes = seed_prototypes(feature, one_hot_argmax(maps) * keep)
+        found.append(functional.normalize(prototypes[0], dim=1, eps=NORM_FLOOR))
+    return torch.stack(found)
+
+
+def inference_cams(features: Features, classifier: ClassifierSettings) -> list[Tensor]:
+    """CAM [B, K+1, h, w] of every region, not masked by labels."""
+    return [class_activation_maps(r.logits, classifier.background_scale) for r in features.regions]
+
+
+def present_classes(label: Tensor) -> Tensor:
+    """[1, K+1, 1, 1]: 1 for the background and the classes of labels [K]."""
+    return torch.cat([label.new_ones(1), label])[None, :, None, None]
 
 
 def merge_mirror(features: Features) -> Features:

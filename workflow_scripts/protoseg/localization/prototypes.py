@@ -6,12 +6,33 @@ In: features [B, C, H, W] and seeds [B, K+1, H, W]. Out: prototypes [B, K+1, C],
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch import Tensor
 from torch.nn import functional
 
 from protoseg.localization.cam import EPSILON
 
 NORM_FLOOR = 1e-8  # the smallest norm of a cosine; a zero prototype gives a zero map
+
+
+class ClassPrototypes(NamedTuple):
+    """What the classes of an image look like in other images, and how much that counts.
+
+    vectors: [K+1, C], unit vectors, zero for classes that the image does not have.
+    share: of them in the image's prototypes, 0 to 1.
+    """
+
+    vectors: Tensor
+    share: float
+
+    def blend(self, prototypes: Tensor) -> Tensor:
+        """(1 - share) prototypes + share vectors, both of unit length: [B, K+1, C].
+
+        A class without a single seed has the other images' prototype alone.
+        """
+        own = functional.normalize(prototypes, dim=2, eps=NORM_FLOOR)
+        return (1.0 - self.share) * own + self.share * self.vectors
 
 
 def seed_prototypes(feature: Tensor, seeds: Tensor) -> Tensor:

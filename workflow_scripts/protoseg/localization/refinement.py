@@ -17,7 +17,7 @@ from torch.nn import functional
 from protoseg.data.images import MEAN, STD
 from protoseg.localization.cam import EPSILON, normalize_by_maximum
 from protoseg.localization.pamr import DILATIONS, ITERATIONS, pamr
-from protoseg.localization.prototypes import prototype_maps, seed_prototypes
+from protoseg.localization.prototypes import ClassPrototypes, prototype_maps, seed_prototypes
 from protoseg.localization.seeds import one_hot_argmax
 
 SHRINK = 4  # PAMR sees the image at a quarter of the network's input
@@ -32,12 +32,21 @@ def quarter_image(images: Tensor) -> Tensor:
     return functional.interpolate(plain, size, mode="bilinear", align_corners=True)
 
 
-def seed_maps(feature: Tensor, seeds: Tensor, background_prototype: bool) -> Tensor:
+def seed_maps(
+    feature: Tensor,
+    seeds: Tensor,
+    background_prototype: bool,
+    class_prototypes: ClassPrototypes | None = None,
+) -> Tensor:
     """IS-CAM [B, K+1, h, w] of seeds [B, K+1, h, w]: prototypes, then ReLU of the cosine.
 
-    Without a background prototype the background map is 1 - max of the foreground maps.
+    Without a background prototype the background map is 1 - max of the foreground maps. Class
+    prototypes, where given, are blended into those of the seeds.
     """
-    maps = prototype_maps(feature, seed_prototypes(feature, seeds))
+    prototypes = seed_prototypes(feature, seeds)
+    if class_prototypes is not None:
+        prototypes = class_prototypes.blend(prototypes)
+    maps = prototype_maps(feature, prototypes)
     if background_prototype:
         return maps
     foreground = maps[:, 1:]
@@ -54,6 +63,7 @@ def refine_maps(
     kernel: str = "absolute",
     dilations: Sequence[int] = DILATIONS,
     iterations: int = ITERATIONS,
+    class_prototypes: ClassPrototypes | None = None,
 ) -> Tensor:
     """Maps after all ``steps``, [B, K+1, h, w], not normalised; ``maps`` themselves without steps.
 
@@ -65,7 +75,7 @@ def refine_maps(
     Args:
         maps: first IS-CAM [B, K+1, h, w]; every step reads it detached.
         feature: [B, C, h, w] of prototypes. images: [B, 3, H, W], the network's input.
-        kernel, dilations, iterations: see `pamr`.
+        kernel, dilations, iterations: see `pamr`. class_prototypes: see `seed_maps`.
 
     Raises:
         ValueError: unknown step, or `pamr` without images.
@@ -73,7 +83,7 @@ def refine_maps(
     for step in steps:
         if step == "prototypes":
             seeds = one_hot_argmax(maps.detach())
-            maps = seed_maps(feature, seeds, background_prototype)
+            maps = seed_maps(feature, seeds, background_prototype, class_prototypes)
         elif step == "pamr" and images is not None:
             grid = (maps.shape[2], maps.shape[3])
             refined = pamr(quarter_image(images), maps.detach(), dilations, iterations, kernel)

@@ -272,6 +272,16 @@ class MapsSettings:
         "with fewer classes: `sweep_background_factor` shows it.",
         minimum=0,
     )
+    class_prototype_share: float = setting(
+        0.0,
+        "Image prototypes: share of the class's mean prototype over training images in each "
+        "image's own. 0 in all papers; above it the maps take another pass over some images first.",
+        minimum=0,
+        maximum=1,
+    )
+    class_prototype_images: int = setting(
+        100, "Images per class that class prototypes are averaged over.", minimum=1
+    )
     normalize_scales: bool = setting(
         False,
         "Prototypes: normalise the maps of each scale before the sum over scales, by "

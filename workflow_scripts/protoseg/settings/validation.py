@@ -70,6 +70,13 @@ def impossible_combinations(settings: dict[str, dict[str, Any]]) -> list[str]:
             "maps.source: prototypes need side branches, which only classifier.prototypes: image "
             "has; use it, with consistency: false if the loss is not wanted"
         )
+    if maps.get("class_prototype_share") and (
+        classifier.get("prototypes") != "image" or maps.get("source") == "cam"
+    ):
+        problems.append(
+            "maps.class_prototype_share: it blends into the image's own prototypes; use "
+            "classifier.prototypes: image and another maps.source than cam, or a share of 0"
+        )
     problems += part_problems(classifier)
     for name in ("classifier", "maps"):
         semantic = classifier.get("prototype_feature") == "semantic"
