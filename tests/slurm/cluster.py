@@ -43,7 +43,7 @@ SelectTypeParameters=CR_CPU_Memory
 SlurmdParameters=config_overrides
 GresTypes=gpu
 KillWait=5
-MinJobAge=900
+MinJobAge=3600
 MpiDefault=none
 {nodes}
 PartitionName=cpu Nodes=ALL Default=YES
