@@ -32,7 +32,8 @@ from protoseg.localization.export import export_maps, load_folded_network
 from protoseg.localization.fusion import fused_maps
 from protoseg.localization.network import LocalizationNetwork
 from protoseg.localization.train import build_network
-from protoseg.settings.localization import ClassifierSettings, MapsSettings
+from protoseg.settings.classifier import ClassifierSettings
+from protoseg.settings.maps import MapsSettings
 from protoseg.storage import ResultReader, write_results
 from protoseg.training.checkpoint import save_weights
 

@@ -31,7 +31,8 @@ from protoseg.localization.export import export_maps
 from protoseg.segmentation import train as segmentation
 from protoseg.segmentation.inference import predict
 from protoseg.segmentation.optimization import parameter_groups
-from protoseg.settings.localization import PRECISIONS, ClassifierSettings, MapsSettings
+from protoseg.settings.classifier import PRECISIONS, ClassifierSettings
+from protoseg.settings.maps import MapsSettings
 from protoseg.settings.predictions import PredictionsSettings
 from protoseg.settings.schema import AffinitySettings, RefinedLabelsSettings, SegmenterSettings
 from protoseg.training.fit import Batch, LossFunction, update

@@ -21,7 +21,7 @@ from protoseg.localization.method import training_losses
 from protoseg.localization.network import Features
 from protoseg.localization.pamr import pamr
 from protoseg.localization.seeds import unit_features
-from protoseg.settings.localization import ClassifierSettings
+from protoseg.settings.classifier import ClassifierSettings
 
 SEMANTIC = 2048  # channels of ResNet-50's layer4
 STRIDE = 16  # image pixels per cell of the grid

@@ -27,7 +27,7 @@ from protoseg.settings.schema import PseudoLabelsSettings
 from protoseg.storage import ResultReader, write_results
 
 IMAGES, REPEATS = 6, 2
-SCATTERED = 48  # images that the processes share; the samples again and again
+SCATTERED = 144  # images that the processes share; the samples again and again
 SETTINGS = PseudoLabelsSettings()
 Labels = NDArray[np.uint8]
 Inputs = list[tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]]

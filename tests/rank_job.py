@@ -23,7 +23,7 @@ from protoseg.command import Arguments, run
 from protoseg.data.labelled import LabelledDataset
 from protoseg.localization.train import train_classifier
 from protoseg.segmentation.train import train_segmenter
-from protoseg.settings.localization import ClassifierSettings
+from protoseg.settings.classifier import ClassifierSettings
 from protoseg.settings.schema import AffinitySettings, SegmenterSettings
 from protoseg.training.checkpoint import save
 from protoseg.training.distributed import on_all_gpus, process_group, rank

@@ -11,7 +11,8 @@ from small_set import small_index
 
 from protoseg.backbones import build_backbone
 from protoseg.localization.network import LocalizationNetwork
-from protoseg.settings.localization import ClassifierSettings, MapsSettings
+from protoseg.settings.classifier import ClassifierSettings
+from protoseg.settings.maps import MapsSettings
 from protoseg.sweep import sweep_background_factor
 
 SIPE = ClassifierSettings(prototypes="image")

@@ -13,7 +13,7 @@ from protoseg.localization.class_prototypes import (
     write_class_prototypes,
 )
 from protoseg.localization.export import load_folded_network
-from protoseg.settings.localization import MapsSettings
+from protoseg.settings.maps import MapsSettings
 from protoseg.settings.stage_file import read_stage_settings
 from protoseg.training.precision import default_device
 

@@ -8,7 +8,7 @@ from protoseg.command import IMAGES, Arguments, run
 from protoseg.data.index import read_index
 from protoseg.data.selection import select_ids
 from protoseg.evaluation import evaluate_maps, to_json
-from protoseg.settings.localization import MapsSettings
+from protoseg.settings.maps import MapsSettings
 from protoseg.settings.stage_file import read_stage_settings, write_atomically
 from protoseg.storage import ResultReader
 

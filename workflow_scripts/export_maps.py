@@ -11,7 +11,7 @@ from protoseg.localization.class_prototypes import read_class_prototypes
 from protoseg.localization.export import export_maps, load_folded_network
 from protoseg.prefetch import run_ahead
 from protoseg.progress import progress
-from protoseg.settings.localization import MapsSettings
+from protoseg.settings.maps import MapsSettings
 from protoseg.settings.stage_file import read_stage_settings
 from protoseg.storage import shard_of, write_results
 from protoseg.training.precision import default_device

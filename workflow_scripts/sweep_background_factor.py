@@ -9,7 +9,7 @@ from protoseg.data.index import read_index
 from protoseg.data.selection import select_ids
 from protoseg.localization.class_prototypes import read_class_prototypes
 from protoseg.localization.export import load_folded_network
-from protoseg.settings.localization import MapsSettings
+from protoseg.settings.maps import MapsSettings
 from protoseg.settings.stage_file import read_stage_settings, write_atomically
 from protoseg.sweep import sweep_background_factor
 from protoseg.training.precision import default_device

@@ -6,7 +6,7 @@ from protoseg.command import TRAINING, Arguments, run
 from protoseg.data.index import read_index
 from protoseg.data.selection import select_ids
 from protoseg.localization.train import train_classifier
-from protoseg.settings.localization import ClassifierSettings
+from protoseg.settings.classifier import ClassifierSettings
 from protoseg.settings.stage_file import read_stage_settings
 from protoseg.training.checkpoint import save_history, save_weights
 from protoseg.training.distributed import on_all_gpus, rank

@@ -13,7 +13,7 @@ from torchvision import models
 
 from protoseg.backbones import BACKBONES, Backbone, build_backbone
 from protoseg.backbones.weights import WeightsError, load_checked
-from protoseg.settings.localization import BACKBONE_NAMES
+from protoseg.settings.classifier import BACKBONE_NAMES
 
 IN_TORCHVISION = [name for name in BACKBONES if name not in ("xception", "wide_resnet38")]
 BOTTLENECK = (64, 256, 512, 1024, 2048)

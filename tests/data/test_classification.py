@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from protoseg.data.classification import ImageLabelDataset, augment, crop_box
 from protoseg.data.images import MEAN, STD, normalize, read_image
-from protoseg.settings.localization import ClassifierSettings
+from protoseg.settings.classifier import ClassifierSettings
 from protoseg.training.order import EpochBatches
 
 SETTINGS = ClassifierSettings(crop=32, long_side=(20, 48))

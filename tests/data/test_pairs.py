@@ -17,7 +17,7 @@ from protoseg.data.classification import ImageLabelDataset, augment
 from protoseg.data.images import read_image
 from protoseg.data.index import DatasetIndex, ImageRecord
 from protoseg.data.pairs import PairDataset, Partners, flatten_pairs
-from protoseg.settings.localization import ClassifierSettings
+from protoseg.settings.classifier import ClassifierSettings
 from protoseg.training.order import EpochBatches
 
 SETTINGS = ClassifierSettings(crop=32, long_side=(20, 48))

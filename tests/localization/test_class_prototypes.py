@@ -24,7 +24,8 @@ from protoseg.localization.method import refined_prototype_cam
 from protoseg.localization.prototypes import ClassPrototypes, prototype_maps, seed_prototypes
 from protoseg.localization.refinement import refine_maps, seed_maps
 from protoseg.localization.train import build_network
-from protoseg.settings.localization import ClassifierSettings, MapsSettings
+from protoseg.settings.classifier import ClassifierSettings
+from protoseg.settings.maps import MapsSettings
 
 CPU = torch.device("cpu")
 SIPE = ClassifierSettings(backbone="mobilenet_v2", prototypes="image")

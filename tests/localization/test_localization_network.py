@@ -13,7 +13,7 @@ from protoseg.backbones.backbone import MobileNetV2
 from protoseg.localization.cam import EPSILON
 from protoseg.localization.method import training_losses
 from protoseg.localization.network import LocalizationNetwork
-from protoseg.settings.localization import ClassifierSettings
+from protoseg.settings.classifier import ClassifierSettings
 
 SIPE = ClassifierSettings(prototypes="image")
 SIDES = (4, 4, 6, 6)

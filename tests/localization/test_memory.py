@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from protoseg.localization.method import training_losses
 from protoseg.localization.network import Features
-from protoseg.settings.localization import ClassifierSettings
+from protoseg.settings.classifier import ClassifierSettings
 
 BATCH, CLASSES, CHANNELS, GRID = 2, 20, 24, (12, 10)
 IMAGE = (GRID[0] * 16, GRID[1] * 16)

@@ -21,7 +21,8 @@ from protoseg.localization.network import Features
 from protoseg.localization.prototypes import prototype_maps, seed_prototypes
 from protoseg.localization.refinement import normalize_maps, refine_maps
 from protoseg.localization.seeds import one_hot_argmax, structure_similarity, threshold_seeds
-from protoseg.settings.localization import ClassifierSettings, MapsSettings
+from protoseg.settings.classifier import ClassifierSettings
+from protoseg.settings.maps import MapsSettings
 
 SIPE, MAPS = ClassifierSettings(prototypes="image"), MapsSettings()
 AE_SIPE = replace(SIPE, refinement=("pamr", "prototypes"))

@@ -12,7 +12,7 @@ from protoseg.localization.network import Features, LocalizationNetwork
 from protoseg.localization.pair_training import enhanced_logits, pair_foreground, pair_losses
 from protoseg.localization.regions import region_features
 from protoseg.localization.train import build_network
-from protoseg.settings.localization import ClassifierSettings
+from protoseg.settings.classifier import ClassifierSettings
 
 PAIRS = ClassifierSettings(
     prototypes="pairs", backbone="resnet18", pair_width=8, pair_drop=0.0, pair_mask=0.9

@@ -13,7 +13,7 @@ from small_set import small_index
 
 from protoseg.localization.network import LocalizationNetwork
 from protoseg.localization.train import build_network, load_network, train_classifier
-from protoseg.settings.localization import ClassifierSettings
+from protoseg.settings.classifier import ClassifierSettings
 from protoseg.training.checkpoint import save_weights
 
 CAM = ClassifierSettings(

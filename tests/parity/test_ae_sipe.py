@@ -40,7 +40,8 @@ from protoseg.localization.pamr import pamr
 from protoseg.localization.prototypes import prototype_maps, seed_prototypes
 from protoseg.localization.refinement import normalize_maps, quarter_image, refine_maps
 from protoseg.localization.seeds import make_seeds, one_hot_argmax, structure_similarity
-from protoseg.settings.localization import ClassifierSettings, MapsSettings
+from protoseg.settings.classifier import ClassifierSettings
+from protoseg.settings.maps import MapsSettings
 
 AE_SIPE = ClassifierSettings(
     prototypes="image", structure_feature="hierarchical", refinement=("pamr", "prototypes")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import golden_files
 
-from protoseg.settings.localization import ClassifierSettings
+from protoseg.settings.classifier import ClassifierSettings
 from protoseg.training.schedule import POWER, poly_factor
 
 

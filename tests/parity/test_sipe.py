@@ -31,7 +31,8 @@ from protoseg.localization.network import Features
 from protoseg.localization.prototypes import prototype_maps, seed_prototypes
 from protoseg.localization.seeds import one_hot_argmax, structure_similarity
 from protoseg.metrics import Confusion
-from protoseg.settings.localization import ClassifierSettings, MapsSettings
+from protoseg.settings.classifier import ClassifierSettings
+from protoseg.settings.maps import MapsSettings
 
 SIPE = ClassifierSettings(prototypes="image")
 

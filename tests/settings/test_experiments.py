@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from protoseg.settings.classifier import ClassifierSettings
 from protoseg.settings.experiments import Experiments, all_upstream, read_experiments
-from protoseg.settings.localization import ClassifierSettings
 from protoseg.settings.schema import STAGES
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from protoseg.errors import InputError
-from protoseg.settings.localization import MapsSettings
+from protoseg.settings.maps import MapsSettings
 from protoseg.settings.stage_file import (
     fingerprint,
     read_stage_settings,

@@ -22,7 +22,8 @@ from protoseg.localization.network import LocalizationNetwork
 from protoseg.metrics import Confusion
 from protoseg.progress import progress
 from protoseg.pseudo_labels.labels import argmax_with_background
-from protoseg.settings.localization import ClassifierSettings, MapsSettings
+from protoseg.settings.classifier import ClassifierSettings
+from protoseg.settings.maps import MapsSettings
 
 
 def sweep_background_factor(

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from protoseg.data.images import normalize, read_image
 from protoseg.data.index import DatasetIndex
-from protoseg.settings.localization import ClassifierSettings
+from protoseg.settings.classifier import ClassifierSettings
 
 
 def crop_box(size: int, crop: int, random: np.random.Generator) -> tuple[int, int, int]:

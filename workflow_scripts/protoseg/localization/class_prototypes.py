@@ -24,7 +24,8 @@ from protoseg.localization.export import features_per_scale, read_scaled
 from protoseg.localization.method import image_prototypes
 from protoseg.localization.network import LocalizationNetwork
 from protoseg.progress import progress
-from protoseg.settings.localization import ClassifierSettings, MapsSettings
+from protoseg.settings.classifier import ClassifierSettings
+from protoseg.settings.maps import MapsSettings
 from protoseg.settings.stage_file import write_atomically
 
 

@@ -25,7 +25,8 @@ from protoseg.localization.network import Features, LocalizationNetwork
 from protoseg.localization.regions import region_features
 from protoseg.localization.train import load_network
 from protoseg.prefetch import read_ahead
-from protoseg.settings.localization import ClassifierSettings, MapsSettings
+from protoseg.settings.classifier import ClassifierSettings
+from protoseg.settings.maps import MapsSettings
 from protoseg.storage import ScaleMaps
 from protoseg.training.precision import autocast, place
 

@@ -20,7 +20,8 @@ from protoseg.localization.prototypes import NORM_FLOOR, ClassPrototypes, seed_p
 from protoseg.localization.refinement import normalize_maps, refine_maps, seed_maps
 from protoseg.localization.regions import merge_regions
 from protoseg.localization.seeds import make_seeds, one_hot_argmax
-from protoseg.settings.localization import ClassifierSettings, MapsSettings
+from protoseg.settings.classifier import ClassifierSettings
+from protoseg.settings.maps import MapsSettings
 
 
 def prototype_cam(

@@ -25,7 +25,7 @@ from protoseg.localization.cross_image import (
 from protoseg.localization.cross_image_losses import cross_image_losses, pair_classification_loss
 from protoseg.localization.network import Features, LocalizationNetwork
 from protoseg.localization.regions import Reader, region_features
-from protoseg.settings.localization import ClassifierSettings
+from protoseg.settings.classifier import ClassifierSettings
 from protoseg.training.precision import autocast
 
 

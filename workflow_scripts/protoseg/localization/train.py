@@ -22,8 +22,8 @@ from protoseg.localization.method import training_losses
 from protoseg.localization.network import Features, LocalizationNetwork
 from protoseg.localization.pair_training import pair_losses
 from protoseg.localization.regions import region_features
+from protoseg.settings.classifier import ClassifierSettings
 from protoseg.settings.fields import from_mapping
-from protoseg.settings.localization import ClassifierSettings
 from protoseg.training.checkpoint import load_weights
 from protoseg.training.fit import Batch, FitSettings, fit
 from protoseg.training.precision import autocast, default_device, place

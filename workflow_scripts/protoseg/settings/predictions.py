@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from protoseg.settings.classifier import PRECISIONS
 from protoseg.settings.fields import setting
-from protoseg.settings.localization import PRECISIONS
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from protoseg.settings.fields import setting
-from protoseg.settings.localization import (
+from protoseg.settings.classifier import (
     BACKBONE_NAMES,
     COMPILE_NOTE,
     MOMENTUM_NOTE,
     PRECISIONS,
     ClassifierSettings,
-    MapsSettings,
 )
+from protoseg.settings.fields import setting
+from protoseg.settings.maps import MapsSettings
 from protoseg.settings.predictions import PredictionsCRFSettings, PredictionsSettings
 
 
