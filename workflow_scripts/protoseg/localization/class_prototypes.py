@@ -32,7 +32,7 @@ from protoseg.settings.stage_file import write_atomically
 def prototype_images(
     index: DatasetIndex, ids: Sequence[str], fraction: float, count: int, seed: int
 ) -> list[str]:
-    """Up to ``count`` images of every class, among those that the classifier was trained on.
+    """The first ``count`` images of every class among those that the classifier was trained on.
 
     Args:
         ids, fraction: training list and the share of it that was used.
