@@ -148,8 +148,9 @@ def test_file_keeps_the_prototypes(tmp_path: Path) -> None:
     assert read_class_prototypes([], CPU) is None
 
 
-def test_another_file_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"other", b"", b"PK\x03\x04 cut short"])
+def test_another_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "class_prototypes.npz"
-    path.write_bytes(b"other")
+    path.write_bytes(content)
     with pytest.raises(InputError, match=r"class_prototypes.npz .* rerun average_prototypes"):
         read_class_prototypes([path], CPU)

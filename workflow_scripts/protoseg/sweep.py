@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from protoseg.data.index import DatasetIndex
-from protoseg.localization.export import features_per_scale, maps_of_image, read_scaled
+from protoseg.localization.export import image_features, maps_of_image
 from protoseg.localization.fusion import fused_maps
 from protoseg.localization.network import LocalizationNetwork
 from protoseg.metrics import Confusion
@@ -44,10 +44,9 @@ def sweep_background_factor(
         replace(settings, source="prototypes", background_factor=factor) for factor in factors
     ]
     confusions = [Confusion(len(index.classes) + 1) for _ in factors]
-    for record, images in progress(read_scaled(index, ids, settings.scales), len(ids), "images"):
+    images = image_features(network, classifier, index, ids, settings, device)
+    for record, label, features in progress(images, len(ids), "images"):
         mask = index.read_mask(record.id)
-        label = torch.from_numpy(index.label_vector(record.id))
-        features = features_per_scale(network, images, label, classifier, settings, device)
         for variant, confusion in zip(variants, confusions, strict=True):
             maps = maps_of_image(features, label, record.size, classifier, variant, class_means)
             winners = argmax_with_background(

@@ -9,7 +9,9 @@ these from many. No paper has the combination; no mask is read.
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from torch.nn import functional
 from protoseg.data.fraction import draw_by_class, draw_fraction
 from protoseg.data.index import DatasetIndex
 from protoseg.errors import InputError
-from protoseg.localization.export import features_per_scale, read_scaled
+from protoseg.localization.export import image_features
 from protoseg.localization.method import image_prototypes
 from protoseg.localization.network import LocalizationNetwork
 from protoseg.progress import progress
@@ -56,12 +58,12 @@ def average_prototypes(
     A class counts in the images that carry it, the background in all; a class that none carries has
     zeros, which leave an image's own prototypes as they are.
     """
+    settings = replace(settings, scales=(1.0,))
+    images = image_features(network, classifier, index, ids, settings, device)
     total = torch.zeros(())
-    for record, images in progress(read_scaled(index, ids, [1.0]), len(ids), "images"):
-        label = torch.from_numpy(index.label_vector(record.id)).to(device)
-        (found,) = features_per_scale(network, images, label, classifier, settings, device)
-        own = image_prototypes(found.features, label.float(), classifier, settings, found.image)
-        total = total + own.cpu()
+    for _, label, ((features, image),) in progress(images, len(ids), "images"):
+        present = label.to(features.logits)
+        total = total + image_prototypes(features, present, classifier, settings, image).cpu()
     return functional.normalize(total, dim=2)
 
 
@@ -82,9 +84,9 @@ def read_class_prototypes(files: Sequence[Path], device: torch.device) -> Tensor
         return None
     (path,) = files
     try:
-        with np.load(path) as stored:
+        with path.open("rb") as stream, np.load(stream) as stored:
             return torch.from_numpy(stored["prototypes"]).to(device)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path} holds no class prototypes ({error}); rerun average_prototypes"
         ) from error

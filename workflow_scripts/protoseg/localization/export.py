@@ -108,6 +108,21 @@ def features_per_scale(
     return found
 
 
+def image_features(
+    network: LocalizationNetwork,
+    classifier: ClassifierSettings,
+    index: DatasetIndex,
+    ids: Sequence[str],
+    settings: MapsSettings,
+    device: torch.device,
+) -> Iterator[tuple[ImageRecord, Tensor, list[ScaleFeatures]]]:
+    """Record, image-level labels [K] and features per scale of every image of ``ids``, in order."""
+    for record, images in read_scaled(index, ids, settings.scales):
+        label = torch.from_numpy(index.label_vector(record.id))
+        found = features_per_scale(network, images, label, classifier, settings, device)
+        yield record, label, found
+
+
 def maps_source(classifier: ClassifierSettings, settings: MapsSettings) -> str:
     """`cam` or `prototypes`; `auto` takes IS-CAM where prototypes are the image's own."""
     if settings.source != "auto":
@@ -154,8 +169,6 @@ def export_maps(
     class_means: Tensor | None = None,
 ) -> Iterator[tuple[str, ScaleMaps]]:
     """Maps of every image of ``ids``, in order."""
-    for record, images in read_scaled(index, ids, settings.scales):
-        label = torch.from_numpy(index.label_vector(record.id))
-        features = features_per_scale(network, images, label, classifier, settings, device)
-        maps = maps_of_image(features, label, record.size, classifier, settings, class_means)
-        yield record.id, maps
+    images = image_features(network, classifier, index, ids, settings, device)
+    for record, label, found in images:
+        yield record.id, maps_of_image(found, label, record.size, classifier, settings, class_means)
