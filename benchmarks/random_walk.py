@@ -25,17 +25,9 @@ from textbook.random_walk import csr_labels, dense_labels
 from torch import Tensor
 from torch.nn import functional
 
+from protoseg.affinity.labels import WalkInput, refined_labels, refined_scores, resize_maps
 from protoseg.affinity.refine import walk_settings
-from protoseg.affinity.walk import (
-    STRIDE,
-    Stencil,
-    WalkInput,
-    grid_size,
-    refined_labels,
-    refined_scores,
-    resize_maps,
-    stepwise_power,
-)
+from protoseg.affinity.walk import STRIDE, Stencil, grid_size, stepwise_power
 from protoseg.settings.schema import RefinedLabelsSettings
 
 MAPS = 3

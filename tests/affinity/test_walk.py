@@ -11,15 +11,11 @@ from torch import Tensor
 from protoseg.affinity.paths import directions, path_cells
 from protoseg.affinity.walk import (
     Stencil,
-    WalkInput,
     WalkSettings,
     chebyshev_coefficients,
     chebyshev_power,
     edge_probability,
-    grid_size,
     random_walk,
-    refined_labels,
-    refined_scores,
     stepwise_power,
     walk_together,
 )
@@ -165,30 +161,3 @@ def test_edge_probability_of_a_mirrored_pair_is_that_of_the_image() -> None:
     pair = torch.zeros(2, 1, 8, 16)  # padded right and below
     pair[0, :, :7, :10], pair[1, :, :7, :10] = logits, logits.flip(-1)
     torch.testing.assert_close(edge_probability(pair, (7, 10)), logits[0].double().sigmoid())
-
-
-def test_scores_have_image_size_and_common_maximum_one(edge: Tensor) -> None:
-    size = (35, 46)
-    assert grid_size(size) == tuple(edge.shape)
-    (scores,) = refined_scores([WalkInput(torch.rand(2, *size), edge, size, 1.5)], SETTINGS)
-    assert scores.shape == (2, *size)
-    assert scores.max() == 1
-
-
-@pytest.mark.parametrize("channels", [0, 2])
-def test_images_without_any_evidence_become_background(edge: Tensor, channels: int) -> None:
-    image = WalkInput(torch.zeros(channels, 9, 12), edge, (35, 46), 1.0)
-    (scores,) = refined_scores([image], SETTINGS)
-    classes = torch.arange(channels + 1) * 3
-    assert refined_labels(scores, classes, 0.25).abs().max() == 0
-
-
-def test_ties_go_to_the_background() -> None:
-    scores = torch.full((1, 2, 2), 0.25)
-    scores[0, 0, 0] = 0.3
-    assert refined_labels(scores, torch.tensor([0, 9]), 0.25).tolist() == [[9, 0], [0, 0]]
-
-
-def test_classes_must_name_every_channel() -> None:
-    with pytest.raises(ValueError, match="background first"):
-        refined_labels(torch.rand(2, 4, 4), torch.tensor([0, 5]), 0.25)

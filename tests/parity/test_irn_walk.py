@@ -12,16 +12,8 @@ from conftest import golden_files
 from numpy.typing import NDArray
 from torch import Tensor
 
-from protoseg.affinity.walk import (
-    Stencil,
-    WalkInput,
-    WalkSettings,
-    grid_size,
-    random_walk,
-    refined_labels,
-    refined_scores,
-    resize_maps,
-)
+from protoseg.affinity.labels import WalkInput, refined_labels, refined_scores, resize_maps
+from protoseg.affinity.walk import Stencil, WalkSettings, grid_size, random_walk
 
 FILES = golden_files("irn_walk", "*.npz")
 RADIUS, BETA, LOG2_STEPS = 5, 10.0, 8

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from protoseg.affinity.labels import WalkInput, refined_labels, refined_scores
 from protoseg.affinity.model import AffinityModel
-from protoseg.affinity.walk import WalkInput, WalkSettings, refined_labels, refined_scores
+from protoseg.affinity.walk import WalkSettings
 from protoseg.data.images import normalize, read_image
 from protoseg.data.index import DatasetIndex
 from protoseg.localization.fusion import fuse_scales

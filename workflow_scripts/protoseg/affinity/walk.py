@@ -1,8 +1,7 @@
-"""Random walk: localization maps spread along affinities, then become refined labels.
+"""Random walk: localization maps spread along affinities.
 
-In: maps [C, h, w], an edge map [h, w] of probabilities in (0, 1) at stride 4. Out: walked maps,
-scores at image size, labels. Source: IRN (Ahn et al., CVPR 2019), section 5.2; the variant with a
-background map is that of SIPE.
+In: maps [C, h, w], an edge map [h, w] of probabilities in (0, 1) at stride 4. Out: walked maps.
+Source: IRN (Ahn et al., CVPR 2019), section 5.2.
 
 With S the affinities to the power beta (1 on the diagonal) and D its column sums, the walk takes
 x to x T^n, T = S D^-1. T is never built: T^n = D^1/2 A^n D^-1/2 with the symmetric
@@ -16,7 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,22 +45,6 @@ class WalkSettings:
     log2_steps: int
     degree: int
     dtype: torch.dtype
-
-
-class WalkInput(NamedTuple):
-    """What the labels of one image are made from.
-
-    Attributes:
-        maps: [C, any, any], at least 0, on the device of the edge map.
-        edge: [h, w], probabilities.
-        size: height and width of the image, pixels.
-        power: of the maps; 1 (IRN) or 1.5 (SIPE).
-    """
-
-    maps: Tensor
-    edge: Tensor
-    size: tuple[int, int]
-    power: float
 
 
 class Stencil:
@@ -196,38 +178,6 @@ def random_walk(maps: Tensor, edge: Tensor, settings: WalkSettings) -> Tensor:
     return stencil.unflatten(walked) / root
 
 
-def grid_size(image_size: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of the stride-4 grid of an image, rounded up."""
-    return -(-image_size[0] // STRIDE), -(-image_size[1] // STRIDE)
-
-
-def edge_probability(logits: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Edge map [h, w] from the logits [2, 1, h', w'] of an image and its mirror.
-
-    Both are cut to the grid (what lies right and below comes from padding), then the second is
-    mirrored back and the sigmoid of their mean taken.
-    """
-    image, mirror = logits[:, 0, : grid[0], : grid[1]].double()
-    return ((image + mirror.flip(-1)) / 2).sigmoid()
-
-
-def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear with half-pixel centres and no low-pass: [C, any, any] -> [C, *size]."""
-    return functional.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
-
-
-def refined_scores(images: Sequence[WalkInput], settings: WalkSettings) -> list[Tensor]:
-    """Scores [C, H, W] of each image at its size, the largest of all 1; the images walk together.
-
-    Maps are resized to the grid (bilinear), raised to the power, multiplied by 1 - edge, walked,
-    upsampled by 4 (bilinear), cut to the image and divided by their common maximum. A background
-    map is one of the channels where there is one, and walks along.
-    """
-    edges = [image.edge for image in images]
-    walked = walk_together([_start(image, settings.dtype) for image in images], edges, settings)
-    return [_scores(maps, image.size) for maps, image in zip(walked, images, strict=True)]
-
-
 def walk_together(
     starts: Sequence[Tensor], edges: Sequence[Tensor], settings: WalkSettings
 ) -> list[Tensor]:
@@ -251,41 +201,16 @@ def walk_together(
     return [walked[place] for place in places]
 
 
-def _start(image: WalkInput, dtype: torch.dtype) -> Tensor:
-    rows, columns = image.edge.shape
-    if not len(image.maps):
-        return image.edge.new_zeros((0, rows, columns), dtype=dtype)
-    resized = resize_maps(image.maps.to(dtype), (rows, columns))
-    return resized.clamp(min=0).pow(image.power) * (1.0 - image.edge.to(dtype))
+def grid_size(image_size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of the stride-4 grid of an image, rounded up."""
+    return -(-image_size[0] // STRIDE), -(-image_size[1] // STRIDE)
 
 
-def _scores(walked: Tensor, size: tuple[int, int]) -> Tensor:
-    if not len(walked):
-        return walked.new_zeros((0, *size))
-    upsampled = resize_maps(walked, (STRIDE * walked.shape[1], STRIDE * walked.shape[2]))
-    scores = upsampled[:, : size[0], : size[1]]
-    return scores / scores.amax().clamp(min=torch.finfo(scores.dtype).tiny)
+def edge_probability(logits: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Edge map [h, w] from the logits [2, 1, h', w'] of an image and its mirror.
 
-
-def refined_labels(scores: Tensor, classes: Tensor, background: float | None) -> Tensor:
-    """Labels [H, W] by argmax of scores [C, H, W]; ties go to the earlier channel.
-
-    Args:
-        classes: label of every channel, background first: [C + 1] with a ``background`` score,
-            which is put in front as a constant (IRN: 0.25), or [C] with None, where the first
-            channel is the background's own map (SIPE).
+    Both are cut to the grid (what lies right and below comes from padding), then the second is
+    mirrored back and the sigmoid of their mean taken.
     """
-    if background is not None:
-        constant = scores.new_full((1, *scores.shape[1:]), background)
-        scores = torch.cat([constant, scores])
-    if len(classes) != len(scores):
-        raise ValueError(
-            f"{len(classes)} classes for {len(scores)} score maps: name every channel once, the "
-            "background first"
-        )
-    best, channel = scores[0].clone(), torch.zeros_like(scores[0], dtype=torch.uint8)
-    # running over channels: argmax along the first axis is ten times slower
-    for number, score in enumerate(scores[1:], 1):
-        channel.masked_fill_(score > best, number)
-        torch.maximum(best, score, out=best)
-    return classes.to(scores.device)[channel.long()]
+    image, mirror = logits[:, 0, : grid[0], : grid[1]].double()
+    return ((image + mirror.flip(-1)) / 2).sigmoid()
