@@ -3,9 +3,9 @@
 In: a command line of a rule, SLURM's environment, `RECORDS` (a folder) and `PAUSE` (seconds). Out:
 what the command does, and a JSON file in `RECORDS`, without `ended` where the command was killed
 outright. A training that starts from nothing pauses after every checkpoint, so that there is time
-to interrupt it; one that resumes does not. The classifier that the file `hangs` of `RECORDS` names
-hangs after its first checkpoint and takes no notice of TERM. The first task of the array of pseudo
-labels pauses four times as long: the others end long before it.
+to interrupt it; one that resumes does not. The one whose checkpoint stands in the file `hangs` of
+`RECORDS` hangs after its first checkpoint and takes no notice of TERM. The first task of the array
+of pseudo labels pauses four times as long: the others end long before it.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def ignore_term() -> None:
     vars(signal)["signal"] = lambda number, handler: None
 
 
-def hangs(arguments: list[str]) -> bool:
-    """Whether this training is the one to hang."""
+def hangs(checkpoint: Path) -> bool:
+    """Whether the training of this checkpoint is the one to hang."""
     named = Path(os.environ["RECORDS"], "hangs")
-    return named.is_file() and any(named.read_text() in argument for argument in arguments)
+    return named.is_file() and named.read_text() == str(checkpoint)
 
 
 def write(path: Path, record: dict[str, Any]) -> None:
@@ -74,9 +74,9 @@ def main() -> None:
     if "--checkpoint" in sys.argv:
         checkpoint = Path(sys.argv[sys.argv.index("--checkpoint") + 1])
         if not checkpoint.is_file():
-            slow_down(pause)
-            if record["command"] == "train_classifier" and hangs(sys.argv):
-                slow_down(600)
+            hanging = hangs(checkpoint)
+            slow_down(600 if hanging else pause)
+            if hanging:
                 ignore_term()
     try:
         runpy.run_path(str(script), run_name="__main__")

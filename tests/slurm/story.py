@@ -125,7 +125,7 @@ def interrupt(story: Story, trainings: dict[int, Record]) -> None:
 
     Then let one of those that waited hang until SLURM ends it.
     """
-    (story.folder / "records" / "hangs").write_text(f"/seed{story.hanging}/")
+    (story.folder / "records" / "hangs").write_text(str(checkpoint(Path(), story.hanging)))
     scontrol("update", f"JobId={trainings[story.out_of_time]['SLURM_JOB_ID']}", "TimeLimit=1")
     scontrol("requeue", trainings[story.requeued]["SLURM_JOB_ID"])
     story.node_lost = time.time()
