@@ -12,6 +12,7 @@ from pydensecrf.densecrf import DenseCRF2D
 from protoseg.pseudo_labels.crf import (
     CRFParameters,
     ImageCRF,
+    first_highest,
     hard_label_unary,
     refine_probabilities,
     soft_unary,
@@ -87,6 +88,17 @@ def test_one_mean_field_update_of_a_single_pixel() -> None:
     expected = np.exp(-unary.ravel() + PARAMETERS.gaussian_weight * marginal)
     expected /= expected.sum()
     np.testing.assert_allclose(crf.marginals(unary).ravel(), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("n_labels", [1, 2, 5])
+def test_the_first_of_the_highest_scores_wins(n_labels: int) -> None:
+    scores = np.random.default_rng(2).integers(0, 3, (n_labels, 2, HEIGHT, WIDTH))
+    scores = scores.astype(np.float32)
+    expected = scores.argmax(axis=0)
+    assert n_labels == 1 or (scores == scores.max(axis=0)).sum() > expected.size  # ties
+    found = first_highest(scores)
+    assert found.dtype == np.uint8
+    assert (found == expected).all()
 
 
 def test_labels_snap_to_the_image_edge(image: NDArray[np.uint8]) -> None:

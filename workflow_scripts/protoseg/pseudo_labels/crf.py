@@ -96,31 +96,43 @@ class ImageCRF:
         Raises:
             ValueError: the unary's shape is not that of batch, number of labels and image.
         """
-        if unary.shape != self.shape:
-            raise ValueError(f"unary of shape {list(unary.shape)}, expected {list(self.shape)}")
-        n_labels, height, width = self.shape[-3:]
-        energies = unary.astype(np.float32).reshape(-1, n_labels, height * width).swapaxes(0, 1)
-        logits = np.subtract(energies[:1], energies, order="C")  # [n, B, N], 0 for label 0
-        field, message, spare = self._matrices()
-        channels = slice(0, (n_labels - 1) * logits.shape[1])
-        differences = np.asarray(field)[channels].reshape(logits[1:].shape)
-        filtered = np.asarray(message)[channels].reshape(logits[1:].shape)
-        marginals = np.empty_like(logits)
-        parts = [slice(at, at + PIXELS) for at in range(0, height * width, PIXELS)]
-        for update in range(self.iterations + 1):
-            for part in parts:
-                found = _softmax(logits[..., part], filtered[..., part])
-                if update == self.iterations:
-                    marginals[..., part] = found
-                else:
-                    np.subtract(found[1:], found[:1], out=differences[..., part])
-            if update < self.iterations:
-                self._crf.stepInference(field, message, spare)
+        marginals = self._updated_logits(unary)
+        for part in self._parts():
+            marginals[..., part] = _softmax(marginals[..., part])
         return marginals.swapaxes(0, 1).reshape(self.shape)
 
     def labels(self, unary: NDArray[np.floating]) -> NDArray[np.uint8]:
         """Most probable label [..., H, W] uint8 of energies [..., n, H, W]; see `marginals`."""
-        return self.marginals(unary).argmax(axis=-3).astype(np.uint8)
+        batch, image_size = self.shape[:-3], self.shape[-2:]
+        return first_highest(self._updated_logits(unary)).reshape(*batch, *image_size)
+
+    def _updated_logits(self, unary: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Log marginals [n, B, N] after all updates, but for a constant of each pixel."""
+        if unary.shape != self.shape:
+            raise ValueError(f"unary of shape {list(unary.shape)}, expected {list(self.shape)}")
+        n_labels, height, width = self.shape[-3:]
+        energies = unary.astype(np.float32, copy=False).reshape(-1, n_labels, height * width)
+        energies = energies.swapaxes(0, 1)
+        logits = np.subtract(energies[:1], energies, order="C")  # [n, B, N], 0 for label 0
+        if self.iterations == 0:
+            return logits
+        field, message, spare = self._matrices()
+        channels = slice(0, (n_labels - 1) * logits.shape[1])
+        differences = np.asarray(field)[channels].reshape(logits[1:].shape)
+        filtered = np.asarray(message)[channels].reshape(logits[1:].shape)
+        updated = logits.copy()
+        for _ in range(self.iterations):
+            for part in self._parts():
+                marginals = _softmax(updated[..., part])
+                np.subtract(marginals[1:], marginals[:1], out=differences[..., part])
+            self._crf.stepInference(field, message, spare)
+            np.add(logits[1:], filtered, out=updated[1:])
+        return updated
+
+    def _parts(self) -> list[slice]:
+        """Slices of the image's pixels."""
+        pixels = self.shape[-2] * self.shape[-1]
+        return [slice(at, at + PIXELS) for at in range(0, pixels, PIXELS)]
 
     def _matrices(self) -> tuple[Any, Any, Any]:
         """pydensecrf's buffers [channels, N] of a step: what it filters, the result, a spare.
@@ -140,14 +152,24 @@ def _channels(needed: int) -> int:
     return max(needed, 1) if needed < 3 else math.ceil(needed / 4) * 4
 
 
-def _softmax(logits: NDArray[np.float32], filtered: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Marginals [n, B, N] of unary logits [n, B, N] and filtered differences [n - 1, B, N]."""
-    marginals = logits.copy()
-    marginals[1:] += filtered
-    marginals -= marginals.max(axis=0)
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Softmax over the first axis."""
+    marginals = logits - logits.max(axis=0)
     np.exp(marginals, out=marginals)
     marginals /= marginals.sum(axis=0)
     return marginals
+
+
+def first_highest(scores: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Index [...] uint8 of the highest of scores [n, ...], the first where several are.
+
+    numpy's argmax over a first axis of few entries takes several times as long.
+    """
+    highest, index = scores[0].copy(), np.zeros(scores.shape[1:], np.uint8)
+    for number, score in enumerate(scores[1:], start=1):
+        np.copyto(index, np.uint8(number), where=score > highest)
+        np.maximum(highest, score, out=highest)
+    return index
 
 
 def hard_label_unary(
@@ -191,5 +213,5 @@ def refine_probabilities(
     0 iterations give the plain argmax.
     """
     if parameters.iterations == 0:
-        return probabilities.argmax(axis=0).astype(np.uint8)
+        return first_highest(probabilities)
     return ImageCRF(image, len(probabilities), parameters).labels(soft_unary(probabilities))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from protoseg.pseudo_labels.crf import CRFParameters, ImageCRF, hard_label_unary
+from protoseg.pseudo_labels.crf import CRFParameters, ImageCRF, first_highest, hard_label_unary
 
 BACKGROUND = 0
 IGNORED = 255
@@ -50,13 +50,12 @@ def argmax_with_background(
     """
     if maps.ndim != 3 or len(maps) != len(classes):
         raise ValueError(f"maps of shape {list(maps.shape)} for {len(classes)} class ids")
-    scores = maps.astype(np.float32)
     if has_background_map(classes):
-        scores[0] *= np.float32(background)
+        background_map = maps[:1].astype(np.float32) * np.float32(background)
+        maps = maps[1:]
     else:
-        constant = np.full((1, *maps.shape[1:]), background, np.float32)
-        scores = np.concatenate([constant, scores])
-    return scores.argmax(axis=0).astype(np.uint8)
+        background_map = np.full((1, *maps.shape[1:]), background, np.float32)
+    return first_highest(np.concatenate([background_map, maps], dtype=np.float32))
 
 
 def combine_ir_labels(
