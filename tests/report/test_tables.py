@@ -126,6 +126,17 @@ def test_share_of_the_supervised_row(spec: dict[str, Any]) -> None:
     assert not any("%" in heading for heading in build_table(spec).headings)
 
 
+def test_shares_of_different_rows(spec: dict[str, Any]) -> None:
+    spec["share_of"] = {"cam": "supervised", "supervised": "supervised"}
+    assert build_table(spec).headings.count("% of Full masks") == 1
+    spec |= {"share_of": {"cam": "sipe", "seam": "supervised"}, "columns": ["maps.miou"]}
+    table = build_table(spec)
+    shares = table.numbers.set_index("row")["maps.miou.share"]
+    assert shares["cam"] == pytest.approx(100 * 49.0 / table.numbers["maps.miou.mean"][1])
+    assert shares[["sipe", "supervised", "seam"]].isna().all()
+    assert table.headings[-1] == "% of its reference"
+
+
 def test_every_class_and_an_absent_one(spec: dict[str, Any]) -> None:
     spec |= {"columns": ["maps.iou.*"], "reported": {}, "share_of": None}
     table = build_table(spec)
@@ -159,6 +170,7 @@ def test_threshold_has_two_decimals(spec: dict[str, Any]) -> None:
         ({"columns": ["maps.iou.cow"]}, r"maps\.iou\.cow.*there is .*maps\.iou\.cat"),
         ({"reported": {"cam": {"maps.iuo": 1.0}}}, r"reported\.cam\.maps\.iuo is no column"),
         ({"share_of": "full"}, "share_of 'full' is none of its rows"),
+        ({"share_of": {"cam": "full"}}, "share_of 'full' is none of its rows"),
         ({"rows": [{"name": "x", "metrics": {"maps": ["gone.json"]}}]}, "gone.json cannot be read"),
     ],
 )

@@ -124,6 +124,8 @@ def test_unknown_names_in_tables_and_panels() -> None:
         "panels: 'cma' is no experiment; did you mean cam?",
         "panels: 'other' is no experiment",
     ]
+    table = TABLE | {"rows": ["cam"], "share_of": {"cam": "sipe"}}
+    assert problems_of(tables={"t": table}) == ["tables.t.share_of: 'sipe' is not one of its rows"]
 
 
 def test_problems_of_every_part_are_in_one_message() -> None:

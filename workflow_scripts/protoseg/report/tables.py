@@ -3,8 +3,9 @@
 In: a specification `{"name", "title", "note", "columns", "rows", "reported", "share_of"}`. A column
 is `{stage}.{metric}`: `maps.miou`, `predictions.iou.dog`, `predictions.iou.*` (every class). A row
 is `{"name", "title", "metrics": {stage: [metrics.json of each seed]}}`; `reported` maps row and
-column to a paper's figure. Rows and columns may be reported alone: other work, a test server. Out:
-a `Table`; its files are written by `table_formats`.
+column to a paper's figure. Rows and columns may be reported alone: other work, a test server.
+`share_of` is the row whose mIoU is 100 %, or maps rows to such rows of their own. Out: a `Table`;
+its files are written by `table_formats`.
 """
 
 from __future__ import annotations
@@ -67,13 +68,9 @@ def build_table(spec: dict[str, Any]) -> Table:
     reported: dict[str, dict[str, float]] = spec.get("reported") or {}
     rows = read_rows(required(spec, "rows", name), reported)
     columns = expand_columns(required(spec, "columns", name), rows, reported)
-    share_of = spec.get("share_of")
-    reference = next((row for row in rows if row.name == share_of), None)
-    if share_of is not None and reference is None:
-        raise InputError(f"table {name}: share_of {share_of!r} is none of its rows")
-    numbers = table_numbers(rows, columns, reported, reference)
-    share_title = reference.title if reference else ""
-    headings, text = table_text(rows, columns, numbers, share_title)
+    references = reference_rows(name, spec.get("share_of") or {}, rows)
+    numbers = table_numbers(rows, columns, reported, references)
+    headings, text = table_text(rows, columns, numbers, references)
     notes = table_notes(spec.get("note") or "", rows, columns, numbers)
     return Table(name, spec.get("title") or name, notes, headings, text, numbers)
 
@@ -89,6 +86,22 @@ def read_rows(rows: Iterable[dict[str, Any]], reported: Iterable[str]) -> list[R
         read.append(Row(row["name"], row.get("title") or row["name"], metrics))
     names = {row.name for row in read}
     return read + [Row(name, name, {}) for name in reported if name not in names]
+
+
+def reference_rows(
+    table: str, share_of: str | dict[str, str], rows: Sequence[Row]
+) -> dict[str, str]:
+    """Row -> the row that is its 100 %; rows without one are left out.
+
+    Raises:
+        InputError: a name that is none of the rows.
+    """
+    names = [row.name for row in rows]
+    pairs = share_of if isinstance(share_of, dict) else dict.fromkeys(names, share_of)
+    for name in [*pairs, *pairs.values()]:
+        if name not in names:
+            raise InputError(f"table {table}: share_of {name!r} is none of its rows")
+    return pairs
 
 
 def expand_columns(
@@ -146,7 +159,7 @@ def table_numbers(
     rows: Sequence[Row],
     columns: Sequence[str],
     reported: dict[str, dict[str, float]],
-    reference: Row | None,
+    references: dict[str, str],
 ) -> pd.DataFrame:
     """The unrounded numbers, see `Table`."""
     numbers: dict[str, list[Any]] = {
@@ -165,25 +178,36 @@ def table_numbers(
             numbers[f"{column}.reported"] = [
                 as_number(reported.get(row.name, {}).get(column)) for row in rows
             ]
-        whole = means[rows.index(reference)] if reference else math.nan
-        if column.endswith(".miou") and whole > 0:
-            numbers[f"{column}.share"] = [100 * mean / whole for mean in means]
+        if column.endswith(".miou"):
+            mean_of = {row.name: mean for row, mean in zip(rows, means, strict=True)}
+            wholes = [mean_of.get(references.get(row.name, ""), math.nan) for row in rows]
+            shares = [
+                100 * mean / whole if whole > 0 else math.nan
+                for mean, whole in zip(means, wholes, strict=True)
+            ]
+            if not all(map(math.isnan, shares)):
+                numbers[f"{column}.share"] = shares
     return pd.DataFrame(numbers)
 
 
 def table_text(
-    rows: Sequence[Row], columns: Sequence[str], numbers: pd.DataFrame, share_title: str
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    numbers: pd.DataFrame,
+    references: dict[str, str],
 ) -> tuple[tuple[str, ...], list[list[str]]]:
     """Headings and cells of every row; a stage that no row was measured in is reported alone."""
     one_stage = len({column.partition(".")[0] for column in columns}) == 1
     measured = {stage for row in rows for stage, seeds in row.metrics.items() if seeds}
+    wholes = {row.title for row in rows if row.name in references.values()}
+    share_title = f"% of {wholes.pop()}" if len(wholes) == 1 else "% of its reference"
     laid_out = [("Experiment", [row.title for row in rows])]
     for column in columns:
         stage, _, metric = column.partition(".")
         digits = DECIMALS.get(metric, 1)
         title = METRIC_TITLES.get(metric, metric.removeprefix(CLASSES).replace("_", " "))
         heading = title if one_stage else f"{STAGE_TITLES.get(stage, stage)} {title}"
-        further = {"reported": "reported", "share": f"% of {share_title}"}
+        further = {"reported": "reported", "share": share_title}
         if stage in measured:
             pairs = zip(numbers[f"{column}.mean"], numbers[f"{column}.std"], strict=True)
             laid_out.append((heading, [cell_text(mean, digits, std) for mean, std in pairs]))

@@ -46,7 +46,7 @@ TABLE_SCHEMA: dict[str, Any] = {
                 "items": {"type": ["number", "null"]},
             },
         },
-        "share_of": {"type": "string"},
+        "share_of": {"type": ["string", "object"], "additionalProperties": {"type": "string"}},
     },
 }
 PANELS_SCHEMA: dict[str, Any] = {
@@ -159,9 +159,11 @@ def complete_table(table: str, spec: Any, names: list[str]) -> tuple[dict[str, A
         if found == [row] and row not in names and row not in reported:
             near = nearest(row, [*names, *reported])
             problems.append(f"rows: {row!r} is no experiment, nor reported{near}")
-    share = spec.get("share_of")
-    if share is not None and share not in rows:
-        problems.append(f"share_of: {share!r} is not one of its rows")
+    share = spec.get("share_of", {})
+    pairs = share if isinstance(share, dict) else {share: share}
+    for name in dict.fromkeys([*pairs, *pairs.values()]):
+        if name not in rows:
+            problems.append(f"share_of: {name!r} is not one of its rows")
     if columns:
         problems += figure_problems(reported, columns)
     reported = {row: by_column(figures, columns) for row, figures in reported.items()}
