@@ -25,8 +25,10 @@ BLOCKS = {
 }
 WITH_SCRIPT = sorted(name for name, block in BLOCKS.items() if "python {input.script}" in block)
 PROFILES = sorted((REPOSITORY / "profiles").glob("*/config.yaml"))
-ANIMALS = [REPOSITORY / f"experiments/voc_animals{part}.yaml" for part in ("", "_methods")]
-CONFIGURATIONS = [[REPOSITORY / "config.yaml"], ANIMALS[:1], ANIMALS]
+ANIMALS = [
+    REPOSITORY / f"experiments/voc_animals{part}.yaml" for part in ("", "_methods", "_segmenters")
+]
+CONFIGURATIONS = [[REPOSITORY / "config.yaml"], ANIMALS[:1], ANIMALS[:2], ANIMALS]
 PLAN = ("--dry-run", "--cores", "1", "--workflow-profile", "none")
 
 
