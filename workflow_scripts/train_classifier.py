@@ -8,7 +8,7 @@ from protoseg.data.selection import select_ids
 from protoseg.localization.train import train_classifier
 from protoseg.settings.classifier import ClassifierSettings
 from protoseg.settings.stage_file import read_stage_settings
-from protoseg.training.checkpoint import save_history, save_weights
+from protoseg.training.checkpoint import save_history, save_weights, training_fingerprint
 from protoseg.training.distributed import on_all_gpus, rank
 
 
@@ -17,13 +17,14 @@ def main(arguments: Arguments) -> None:
         arguments.settings, "classifier", ClassifierSettings
     )
     index = read_index(arguments.index)
+    ids = select_ids(index, arguments.list)
     network, history, about = train_classifier(
         index,
-        select_ids(index, arguments.list),
+        ids,
         settings,
         seed,
         workers=arguments.workers,
-        fingerprint=f"{fingerprint}-{arguments.code}",
+        fingerprint=training_fingerprint(fingerprint, arguments.code, index, ids),
         checkpoint=arguments.checkpoint,
     )
     if rank() == 0:

@@ -12,7 +12,7 @@ from protoseg.segmentation.train import train_segmenter
 from protoseg.settings.schema import SegmenterSettings
 from protoseg.settings.stage_file import read_stage_settings
 from protoseg.storage import ResultReader
-from protoseg.training.checkpoint import save_history, save_weights
+from protoseg.training.checkpoint import save_history, save_weights, training_fingerprint
 from protoseg.training.distributed import on_all_gpus, rank
 
 
@@ -26,6 +26,7 @@ def main(arguments: Arguments) -> None:
         labels = ground_truth(index, ids, arguments.list)
     else:
         labels = stored_labels(ResultReader(arguments.labels, "labels"), ids, arguments.list)
+    files = [*arguments.labels, *arguments.classifier]
     network, history, about = train_segmenter(
         LabelledDataset(
             index, ids, labels, settings.crop, settings.scale, seed, settings.hsv_jitter
@@ -34,7 +35,7 @@ def main(arguments: Arguments) -> None:
         seed,
         classifier=next(iter(arguments.classifier), None),
         workers=arguments.workers,
-        fingerprint=f"{fingerprint}-{arguments.code}",
+        fingerprint=training_fingerprint(fingerprint, arguments.code, index, ids, files),
         checkpoint=arguments.checkpoint,
     )
     if rank() == 0:

@@ -31,7 +31,7 @@ def test_defaults() -> None:
     found = read_configuration(config())
     assert isinstance(found, Configuration)
     assert (found.title, found.shards, found.panels) == ("demo", 4, {})
-    assert found.background_factors == ()
+    assert found.background_factors == (0.3, 0.5, 0.7, 0.85, 1.0)
     assert found.panel_images == "train[1]"
     assert found.tables["t"] == TABLE | {"reported": {}}
 
@@ -39,7 +39,7 @@ def test_defaults() -> None:
 def test_rows_may_be_patterns_or_reported() -> None:
     sweep = {"base": "cam", "sweep": {"maps.background_factor": [0.5, 1.0]}}
     reported = {"paper": {"maps.miou": 50.1}}
-    table = TABLE | {"rows": ["s*", "paper"], "reported": reported, "share_of": "paper"}
+    table = TABLE | {"rows": ["s", "s*", "paper"], "reported": reported, "share_of": "s"}
     found = read_configuration(config(experiments={"cam": {}, "s": sweep}, tables={"t": table}))
     names = ["s", "s__background_factor=0.5", "s__background_factor=1.0"]
     assert found.tables["t"]["rows"] == [*names, "paper"]
@@ -126,6 +126,16 @@ def test_unknown_names_in_tables_and_panels() -> None:
     ]
     table = TABLE | {"rows": ["cam"], "share_of": {"cam": "sipe"}}
     assert problems_of(tables={"t": table}) == ["tables.t.share_of: 'sipe' is not one of its rows"]
+    table = {"columns": ["maps.miou"], "rows": ["cam"], "reported": {"cma": 50.1}}
+    assert problems_of(tables={"t": table}) == [
+        "tables.t.reported: 'cma' is not one of its rows; did you mean cam?"
+    ]
+    table = TABLE | {"rows": ["cam", "seam"], "reported": {"seam": 55.4}, "share_of": "seam"}
+    assert problems_of(tables={"t": table}) == [
+        "tables.t.share_of: 'seam' is no experiment, so nothing of it is measured"
+    ]
+    (problem,) = problems_of(tables={"t": {"columns": ["predictions.best_threshold_miou"]}})
+    assert "of maps also best_threshold_miou" in problem
 
 
 def test_problems_of_every_part_are_in_one_message() -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from protoseg.affinity.affinity import source_grid
+from protoseg.affinity.walk import chebyshev_coefficients
 from protoseg.settings.classifier import ClassifierSettings
 from protoseg.settings.experiments import Experiments, all_upstream, read_experiments
 from protoseg.settings.schema import STAGES
@@ -200,8 +202,17 @@ def test_circles_of_bases_end() -> None:
         ({"segmenter": {"weights": "classifier"}}, "segmenter.weights"),
         ({"segmenter": {"head": "large_fov"}}, "segmenter.rates: [6, 12, 18, 24] with head"),
         (
-            {"segmenter": {"head": "deeplab_v3", "batch_size": 1}},
+            {"segmenter": {"head": "deeplab_v3", "rates": [1, 2, 3], "batch_size": 1}},
             "segmenter.batch_size: 1 with head: deeplab_v3",
+        ),
+        ({"segmenter": {"head": "deeplab_v3"}}, "segmenter.rates: [6, 12, 18, 24] with head"),
+        ({"segmenter": {"train_scales": [1, 0.5]}}, "segmenter.train_scales: [1, 0.5] beside"),
+        ({"segmenter": {"train_scales": [0.5, 0.5]}}, "segmenter.train_scales: [0.5, 0.5]"),
+        ({"affinity": {"crop": 72}}, "affinity.crop: 72 pixels are 18 cells"),
+        (
+            {"refined_labels": {"log2_steps": 10}},
+            "refined_labels.degree: 96 leaves out too much of the 1024 steps of log2_steps: 10; "
+            "set it to 192",
         ),
         (
             {"segmenter": {"init": "x", "weights": "classifier", "backbone": "resnet50"}},
@@ -226,6 +237,13 @@ def test_impossible_combinations_are_told_once(changes: dict[str, Any], expected
     problems = problems_of({"x": changes, "y": {"base": "x", "predictions": {"flip": True}}})
     assert len(problems) == 1
     assert problems[0].startswith(f"experiments.x.{expected}")
+
+
+def test_the_least_that_is_possible() -> None:
+    least = {"affinity": {"crop": 73}, "refined_labels": {"log2_steps": 6, "degree": 32}}
+    assert problems_of({"x": least}) == []
+    assert source_grid(19, 19, 10) == (10, 1)
+    assert abs(sum(chebyshev_coefficients(64, 32)) - 1) < 1e-4
 
 
 def test_orders_of_refinement_are_a_sweep() -> None:

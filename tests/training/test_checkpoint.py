@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from protoseg.data.index import DatasetIndex, ImageRecord
 from protoseg.errors import InputError
 from protoseg.training.checkpoint import (
     load_checkpoint,
     load_weights,
     save,
     save_weights,
+    training_fingerprint,
 )
 
 
@@ -53,3 +56,17 @@ def test_weights_round_trip_with_equal_bytes(tmp_path: Path) -> None:
 def test_missing_weights(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"absent\.pt do not exist; rerun the stage"):
         load_weights(tmp_path / "absent.pt")
+
+
+def test_fingerprint_of_a_training_knows_its_data(tmp_path: Path) -> None:
+    def of(*labels: int, ids: Sequence[str] = ("a", "b"), root: str = "x", text: str = "") -> str:
+        records = [ImageRecord(name, Path(root, name), None, (4, 6), labels) for name in "abc"]
+        index = DatasetIndex("made up", Path(root), ["cat", "dog"], {}, records, {})
+        (tmp_path / "labels.h5").write_text(text)
+        return training_fingerprint("settings", "code", index, ids, [tmp_path / "labels.h5"])
+
+    before = of(1)
+    assert before.startswith("settings-code-")
+    assert of(1, root="moved") == before
+    others = [of(2), of(1, ids=("a", "c")), of(1, ids=("a",)), of(1, text="other labels")]
+    assert len({before, *others}) == 5

@@ -17,6 +17,7 @@ from protoseg.settings.validation import SettingsError, nearest, schema_problems
 SCORED_STAGES = ("maps", "pseudo_labels", "refined_labels", "predictions", "predictions_crf")
 REPORTED_STAGES = ("test", "test_crf")  # scored by a server alone: their figures come from papers
 TRAINED_STAGES = ("classifier", "affinity", "segmenter")
+BACKGROUND_FACTORS = (0.3, 0.5, 0.7, 0.85, 1.0)
 NAMES = {"type": "array", "items": {"type": "string"}, "minItems": 1}
 TABLE_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -31,11 +32,11 @@ TABLE_SCHEMA: dict[str, Any] = {
             "minItems": 1,
             "items": {
                 "type": "string",
-                "pattern": rf"^({'|'.join((*SCORED_STAGES, *REPORTED_STAGES))})"
-                r"\.(miou|best_threshold_miou|best_threshold|iou\..+)$",
+                "pattern": rf"^(({'|'.join((*SCORED_STAGES, *REPORTED_STAGES))})\.(miou|iou\..+)"
+                r"|maps\.best_threshold(_miou)?)$",
                 "description": "`stage.metric`: maps, pseudo_labels, refined_labels, predictions, "
-                "predictions_crf, or test and test_crf (reported alone), then miou, "
-                "best_threshold_miou, best_threshold or iou.<class>",
+                "predictions_crf, or test and test_crf (reported alone), then miou or "
+                "iou.<class>; of maps also best_threshold_miou and best_threshold",
             },
         },
         "reported": {
@@ -65,7 +66,11 @@ TOP_SCHEMA: dict[str, Any] = {
         "title": {"type": "string"},
         "seeds": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
         "shards": {"type": "integer", "minimum": 1},
-        "background_factors": {"type": "array", "items": {"type": "number", "minimum": 0}},
+        "background_factors": {
+            "type": "array",
+            "items": {"type": "number", "minimum": 0},
+            "minItems": 1,
+        },
         "dataset": {},
         "defaults": {},
         "experiments": {"type": "object"},
@@ -85,7 +90,7 @@ class Configuration:
         tables: name -> {title, note, rows, columns, reported, share_of}; rows are experiments or
             names that only `reported` knows, `reported` is row -> column -> a paper's figure.
         panels: {images, maps, labels}: how many images, whose maps, whose labels.
-        background_factors: for the sweep of prototype methods at inference; may be empty.
+        background_factors: for the sweep of prototype methods at inference.
     """
 
     title: str
@@ -140,7 +145,7 @@ def read_configuration(config: dict[str, Any]) -> Configuration:
         shards=config.get("shards", 4),
         tables=tables,
         panels=panels,
-        background_factors=tuple(config.get("background_factors") or ()),
+        background_factors=tuple(config.get("background_factors", BACKGROUND_FACTORS)),
     )
 
 
@@ -159,11 +164,17 @@ def complete_table(table: str, spec: Any, names: list[str]) -> tuple[dict[str, A
         if found == [row] and row not in names and row not in reported:
             near = nearest(row, [*names, *reported])
             problems.append(f"rows: {row!r} is no experiment, nor reported{near}")
+    rows = list(dict.fromkeys(rows))
+    for row in reported:
+        if row not in rows:
+            problems.append(f"reported: {row!r} is not one of its rows{nearest(row, rows)}")
     share = spec.get("share_of", {})
     pairs = share if isinstance(share, dict) else {share: share}
     for name in dict.fromkeys([*pairs, *pairs.values()]):
         if name not in rows:
             problems.append(f"share_of: {name!r} is not one of its rows")
+        elif name in pairs.values() and name not in names:
+            problems.append(f"share_of: {name!r} is no experiment, so nothing of it is measured")
     if columns:
         problems += figure_problems(reported, columns)
     reported = {row: by_column(figures, columns) for row, figures in reported.items()}

@@ -7,6 +7,7 @@ shows all at once. Imports neither torch nor numpy.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -86,6 +87,7 @@ def impossible_combinations(settings: dict[str, dict[str, Any]]) -> list[str]:
                 "prototype_feature: semantic; use semantic"
             )
     problems += refinement_problems(classifier)
+    problems += affinity_problems(settings["affinity"], settings["refined_labels"])
     problems += head_problems(settings["segmenter"])
     for stage in ("affinity", "segmenter"):
         same = settings[stage].get("backbone") == classifier.get("backbone")
@@ -152,6 +154,26 @@ def refinement_problems(classifier: dict[str, Any]) -> list[str]:
     return problems
 
 
+def affinity_problems(affinity: dict[str, Any], refined_labels: dict[str, Any]) -> list[str]:
+    """A crop without a pair of pixels, and an expansion too short for its walk."""
+    problems = []
+    crop, radius = affinity.get("crop"), affinity.get("radius")
+    if isinstance(crop, int) and isinstance(radius, int) and math.ceil(crop / 4) < 2 * radius - 1:
+        problems.append(
+            f"affinity.crop: {crop} pixels are {math.ceil(crop / 4)} cells, which hold no pair of "
+            f"affinity.radius {radius}; set the crop to {4 * (2 * radius - 1)} or more"
+        )
+    log2_steps, degree = refined_labels.get("log2_steps"), refined_labels.get("degree")
+    if isinstance(log2_steps, int) and isinstance(degree, int):
+        steps = 2**log2_steps
+        if degree < min(steps, 4 * math.sqrt(steps)):
+            problems.append(
+                f"refined_labels.degree: {degree} leaves out too much of the {steps} steps of "
+                f"log2_steps: {log2_steps}; set it to {min(steps, math.ceil(6 * math.sqrt(steps)))}"
+            )
+    return problems
+
+
 def head_problems(segmenter: dict[str, Any]) -> list[str]:
     """Settings that the segmenter's head cannot work with, and two initial weights at once."""
     head, rates, problems = segmenter.get("head"), segmenter.get("rates"), []
@@ -159,6 +181,17 @@ def head_problems(segmenter: dict[str, Any]) -> list[str]:
         problems.append(
             f"segmenter.rates: {rates} with head: large_fov, which has one dilated convolution; "
             "use [12]"
+        )
+    if head == "deeplab_v3" and isinstance(rates, list) and len(rates) != 3:
+        problems.append(
+            f"segmenter.rates: {rates} with head: deeplab_v3, which has three dilated "
+            "convolutions; use [12, 24, 36], or half of it at output stride 16"
+        )
+    scales = segmenter.get("train_scales")
+    if isinstance(scales, list) and len({1, *scales}) <= len(scales):
+        problems.append(
+            f"segmenter.train_scales: {scales} beside the scale 1, which is always there; list "
+            "each further scale once"
         )
     if head == "deeplab_v3" and segmenter.get("batch_size") == 1:
         problems.append(

@@ -1,20 +1,23 @@
 """Checkpoints to resume from, and final weights.
 
 A checkpoint holds everything that the rest of the training depends on; it is written to a temporary
-name, flushed and renamed, so a killed job leaves the previous one. A checkpoint of other settings
-is refused, never silently continued.
+name, flushed and renamed, so a killed job leaves the previous one. A checkpoint of other settings,
+code or data is refused, never silently continued.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
+from protoseg.data.index import DatasetIndex
 from protoseg.errors import InputError
 from protoseg.settings.stage_file import write_atomically
 
@@ -22,7 +25,26 @@ LOG = logging.getLogger(__name__)
 
 
 class CheckpointMismatchError(InputError):
-    """A checkpoint that belongs to other settings or code."""
+    """A checkpoint that belongs to other settings, code or data."""
+
+
+def training_fingerprint(
+    settings: str, code: str, index: DatasetIndex, ids: Sequence[str], files: Iterable[Path] = ()
+) -> str:
+    """`settings-code-data`: what a training depends on, so that a checkpoint is not of another one.
+
+    Args:
+        settings, code: digests. ids: images that it sees; their labels and sizes count, the folder
+            that they lie in does not.
+        files: what it reads besides, such as label maps and the classifier's weights.
+    """
+    data = hashlib.sha256()
+    for image_id in ids:
+        data.update(repr((image_id, index[image_id].labels, index[image_id].size)).encode())
+    for path in files:
+        with path.open("rb") as stream:
+            data.update(hashlib.file_digest(stream, "sha256").digest())
+    return f"{settings}-{code}-{data.hexdigest()[:16]}"
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
@@ -43,8 +65,8 @@ def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:
     content = torch.load(path, map_location="cpu", weights_only=True)
     if content["fingerprint"] != fingerprint:
         raise CheckpointMismatchError(
-            f"checkpoint {path} was written with other settings or code "
-            f"({content['fingerprint']}, now {fingerprint}); delete it to train from the start"
+            f"checkpoint {path} was written with other settings, code or data (digests "
+            f"{content['fingerprint']}, now {fingerprint}); delete it to train from the start"
         )
     LOG.info("resuming from %s after epoch %d", path, content["epoch"])
     return dict(content)

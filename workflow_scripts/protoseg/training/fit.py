@@ -48,7 +48,7 @@ class FitSettings:
         max_steps: total steps, or None for ``epochs`` passes.
         clip_norm: global gradient norm limit, 0 for none. schedule_block: see `poly_factor`.
         seed: of data order and augmentation. workers: loader processes of all ranks together.
-        fingerprint: of settings and code; a checkpoint of another one is refused.
+        fingerprint: of settings, code and data; a checkpoint of another one is refused.
         unused_parameters: whether a loss may leave out some of those that train.
     """
 
@@ -100,7 +100,7 @@ def fit(
 
     Raises:
         InputError: a loss that is not finite, with its name and step; too few images for a batch,
-            or a batch that ranks cannot share; a checkpoint of other settings or code.
+            or a batch that ranks cannot share; a checkpoint of other settings, code or data.
     """
     with process_group(device):
         return _train(network, groups, loss_function, dataset, settings, device, checkpoint)
