@@ -21,6 +21,7 @@ def main(arguments: Arguments) -> None:
     index = read_index(arguments.index)
     ids = shard_of(select_ids(index, arguments.list), arguments.shard)
     reader = ResultReader([arguments.maps], "maps")
+    reader.check_ids(ids, arguments.list)
     labels = make_pseudo_labels(index, ids, reader, settings, arguments.workers)
     names = index.class_names
     with (

@@ -26,6 +26,7 @@ def main(arguments: Arguments) -> None:
     device = default_device()
     model = load_model(arguments.weights, device)
     reader = ResultReader([arguments.maps], "maps")
+    reader.check_ids(ids, arguments.list)
     labels = refine_labels(model, index, ids, reader, settings, device)
     labels = progress(run_ahead(labels), len(ids), "refined labels")
     write_labels(arguments.output, index.class_names, fingerprint, labels)

@@ -55,6 +55,15 @@ def test_a_share_of_one_leaves_the_class_prototypes_alone() -> None:
     torch.testing.assert_close(found, prototype_maps(feature, vectors.expand(2, -1, -1)))
 
 
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_a_class_that_no_other_image_shows_keeps_its_own_prototype(share: float) -> None:
+    feature, seeds, vectors = case()
+    vectors[1] = 0
+    found = seed_maps(feature, seeds, True, ClassPrototypes(vectors, share))
+    torch.testing.assert_close(found[:, 1], seed_maps(feature, seeds, True)[:, 1])
+    assert found[:, 1].max() > 0
+
+
 def test_blend_is_one_of_directions() -> None:
     feature, seeds, vectors = case()
     own = functional.normalize(seed_prototypes(feature, seeds), dim=2)

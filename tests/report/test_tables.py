@@ -135,6 +135,7 @@ def test_shares_of_different_rows(spec: dict[str, Any]) -> None:
     assert shares["cam"] == pytest.approx(100 * 49.0 / table.numbers["maps.miou.mean"][1])
     assert shares[["sipe", "supervised", "seam"]].isna().all()
     assert table.headings[-1] == "% of its reference"
+    assert "100 %: SIPE for CAM, Full masks for seam." in table.notes
 
 
 def test_every_class_and_an_absent_one(spec: dict[str, Any]) -> None:

@@ -114,7 +114,7 @@ def test_figures_without_a_column_and_columns_without_a_figure(
 
 
 def test_unknown_names_in_tables_and_panels() -> None:
-    table = TABLE | {"rows": ["cam", "sip"], "share_of": "full"}
+    table: dict[str, Any] = TABLE | {"rows": ["cam", "sip"], "share_of": "full"}
     problems = problems_of(
         tables={"t": table}, panels={"maps": ["cma"], "labels": "other", "images": 2}
     )
@@ -124,13 +124,13 @@ def test_unknown_names_in_tables_and_panels() -> None:
         "panels: 'cma' is no experiment; did you mean cam?",
         "panels: 'other' is no experiment",
     ]
-    table = TABLE | {"rows": ["cam"], "share_of": {"cam": "sipe"}}
+    table = {**TABLE, "share_of": {"cam": "sipe"}}
     assert problems_of(tables={"t": table}) == ["tables.t.share_of: 'sipe' is not one of its rows"]
     table = {"columns": ["maps.miou"], "rows": ["cam"], "reported": {"cma": 50.1}}
     assert problems_of(tables={"t": table}) == [
         "tables.t.reported: 'cma' is not one of its rows; did you mean cam?"
     ]
-    table = TABLE | {"rows": ["cam", "seam"], "reported": {"seam": 55.4}, "share_of": "seam"}
+    table = {**TABLE, "rows": ["cam", "seam"], "reported": {"seam": 55.4}, "share_of": "seam"}
     assert problems_of(tables={"t": table}) == [
         "tables.t.share_of: 'seam' is no experiment, so nothing of it is measured"
     ]

@@ -6,8 +6,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+from protoseg.settings.configuration import PANELS_SCHEMA, TABLE_SCHEMA, TOP_SCHEMA
 from protoseg.settings.documentation import settings_page
+from protoseg.settings.experiments import EXPERIMENT_SCHEMA
 from protoseg.settings.fields import stage_schema
 from protoseg.settings.schema import STAGES, DatasetSettings
 
@@ -25,6 +28,13 @@ def test_command_writes_the_page(tmp_path: Path) -> None:
     output = tmp_path / "settings.md"
     subprocess.run([sys.executable, str(script), "--output", str(output)], check=True)
     assert output.read_text(encoding="utf-8") == settings_page()
+
+
+def test_every_key_beside_the_stages_is_named() -> None:
+    header = settings_page().split("\n## ")[0]
+    schemas: list[dict[str, Any]] = [TOP_SCHEMA, TABLE_SCHEMA, PANELS_SCHEMA, EXPERIMENT_SCHEMA]
+    keys = {key for schema in schemas for key in schema["properties"]} - set(STAGES)
+    assert not [key for key in keys if f"`{key}`" not in header]
 
 
 def test_every_setting_has_one_line_of_four_cells() -> None:

@@ -38,7 +38,8 @@ def sweep_background_factor(
 ) -> pd.DataFrame:
     """mIoU in percent (columns `background_factor`, `miou`) of prototype maps at each factor.
 
-    The factor of the seeds is swept; the one of the reading is the settings' own.
+    The factor of an image's own seeds is swept; the one of the reading is the settings' own, and so
+    is the one by which ``class_means`` were made.
     """
     variants = [
         replace(settings, source="prototypes", background_factor=factor) for factor in factors

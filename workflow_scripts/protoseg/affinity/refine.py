@@ -74,7 +74,6 @@ def refine_labels(
         images_at_once: that walk together; without it 16 on a GPU, and 1 on a processor, where it
             is no faster.
     """
-    reader.check_ids(ids, "the training list")
     together = images_at_once or (1 if device.type == "cpu" else 16)
 
     def read(image_id: str) -> tuple[str, Tensor, ScaleMaps]:

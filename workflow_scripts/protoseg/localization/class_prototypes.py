@@ -34,7 +34,9 @@ from protoseg.settings.stage_file import write_atomically
 def prototype_images(
     index: DatasetIndex, ids: Sequence[str], fraction: float, count: int, seed: int
 ) -> list[str]:
-    """The first ``count`` images of every class among those that the classifier was trained on.
+    """The first ``count`` images of each class among those that the classifier was trained on.
+
+    Together they show a frequent class more than ``count`` times, a rare one as often as it occurs.
 
     Args:
         ids, fraction: training list and the share of it that was used.

@@ -19,7 +19,7 @@ NORM_FLOOR = 1e-8  # the smallest norm of a cosine; a zero prototype gives a zer
 class ClassPrototypes(NamedTuple):
     """What the classes of an image look like in other images, and how much that counts.
 
-    vectors: [K+1, C], unit vectors, zero for classes that the image does not have.
+    vectors: [K+1, C], unit vectors; zero for classes that this image or all others do not have.
     share: of them in the image's prototypes, 0 to 1.
     """
 
@@ -29,10 +29,12 @@ class ClassPrototypes(NamedTuple):
     def blend(self, prototypes: Tensor) -> Tensor:
         """(1 - share) prototypes + share vectors, both of unit length: [B, K+1, C].
 
-        A class without a single seed has the other images' prototype alone.
+        A class without a single seed has the other images' prototype alone, one that has none there
+        its own alone.
         """
         own = functional.normalize(prototypes, dim=2, eps=NORM_FLOOR)
-        return (1.0 - self.share) * own + self.share * self.vectors
+        share = self.share * self.vectors.any(dim=1, keepdim=True)  # [K+1, 1]
+        return (1.0 - share) * own + share * self.vectors
 
 
 def seed_prototypes(feature: Tensor, seeds: Tensor) -> Tensor:

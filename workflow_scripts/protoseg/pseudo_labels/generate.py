@@ -53,6 +53,5 @@ def make_pseudo_labels(
     workers: int,
 ) -> Iterator[tuple[str, Labels, Labels]]:
     """Labels of every image of ``ids``, in order, from ``workers`` processes (0 or 1: this one)."""
-    reader.check_ids(ids, "the training list")
     work = partial(labels_of_image, index=index, reader=reader, settings=settings)
     yield from map_in_processes(work, ids, workers, chunk=8)

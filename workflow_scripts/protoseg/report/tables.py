@@ -12,29 +12,19 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from protoseg.errors import InputError
-from protoseg.report.inputs import STAGE_TITLES, as_number, read_metrics, required
+from protoseg.report.inputs import STAGE_TITLES, as_number, required
+from protoseg.report.rows import CLASSES, Row, expand_columns, read_rows, values_of
 
 METRIC_TITLES = {"miou": "mIoU", "best_threshold_miou": "mIoU at best threshold"}
 DECIMALS = {"best_threshold": 2, "images": 0, "classes_counted": 0}
 ABSENT = "\N{EN DASH}"
-CLASSES = "iou."
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line. metrics: stage -> metrics of each seed; empty for a row that is only reported."""
-
-    name: str
-    title: str
-    metrics: dict[str, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -71,21 +61,8 @@ def build_table(spec: dict[str, Any]) -> Table:
     references = reference_rows(name, spec.get("share_of") or {}, rows)
     numbers = table_numbers(rows, columns, reported, references)
     headings, text = table_text(rows, columns, numbers, references)
-    notes = table_notes(spec.get("note") or "", rows, columns, numbers)
+    notes = table_notes(spec.get("note") or "", rows, columns, numbers, references)
     return Table(name, spec.get("title") or name, notes, headings, text, numbers)
-
-
-def read_rows(rows: Iterable[dict[str, Any]], reported: Iterable[str]) -> list[Row]:
-    """Rows with their metrics, then one row per name that is in ``reported`` alone."""
-    read = []
-    for row in rows:
-        metrics = {
-            stage: [read_metrics(Path(file), stage) for file in files]
-            for stage, files in (row.get("metrics") or {}).items()
-        }
-        read.append(Row(row["name"], row.get("title") or row["name"], metrics))
-    names = {row.name for row in read}
-    return read + [Row(name, name, {}) for name in reported if name not in names]
 
 
 def reference_rows(
@@ -102,57 +79,6 @@ def reference_rows(
         if name not in names:
             raise InputError(f"table {table}: share_of {name!r} is none of its rows")
     return pairs
-
-
-def expand_columns(
-    columns: Sequence[str], rows: Sequence[Row], reported: dict[str, dict[str, float]]
-) -> list[str]:
-    """Columns with `iou.*` replaced by every class, in the order of the metrics files.
-
-    Raises:
-        InputError: a column that no row has, or a reported figure that is no column.
-    """
-    known = {key: None for row in rows for key in available(row)}
-    known |= {key: None for figures in reported.values() for key in figures}
-    expanded: list[str] = []
-    for column in columns:
-        if column.endswith(f".{CLASSES}*"):
-            found = [key for key in known if key.startswith(column[:-1])]
-        else:
-            found = [column] if column in known else []
-        if not found:
-            have = ", ".join(known) or "nothing: no row has metrics"
-            raise InputError(f"column {column!r}: no row has it; there is {have}")
-        expanded += found
-    for name, figures in reported.items():
-        for key in figures:
-            if key not in expanded:
-                raise InputError(f"reported.{name}.{key} is no column of the table")
-    return expanded
-
-
-def available(row: Row) -> Iterable[str]:
-    """Columns that the metrics of a row can fill."""
-    for stage, seeds in row.metrics.items():
-        for metrics in seeds:
-            yield from (f"{stage}.{CLASSES}{name}" for name in metrics["class_names"])
-            scalars = (
-                key for key, v in metrics.items() if v is None or isinstance(v, (int, float))
-            )
-            yield from (f"{stage}.{key}" for key in scalars)
-
-
-def values_of(row: Row, column: str) -> list[float]:
-    """The column's value in each seed that has one."""
-    stage, _, metric = column.partition(".")
-    values = []
-    for metrics in row.metrics.get(stage, []):
-        if metric.startswith(CLASSES):
-            rates = dict(zip(metrics["class_names"], metrics["iou"], strict=True))
-            values.append(as_number(rates.get(metric.removeprefix(CLASSES))))
-        else:
-            values.append(as_number(metrics.get(metric)))
-    return [value for value in values if not math.isnan(value)]
 
 
 def table_numbers(
@@ -229,7 +155,11 @@ def cell_text(mean: float, digits: int, std: float = math.nan) -> str:
 
 
 def table_notes(
-    note: str, rows: Sequence[Row], columns: Sequence[str], numbers: pd.DataFrame
+    note: str,
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    numbers: pd.DataFrame,
+    references: dict[str, str],
 ) -> tuple[str, ...]:
     """What a reader needs to know: note, units, seeds, lists and readings of every stage."""
     notes = [note] if note else []
@@ -245,6 +175,10 @@ def table_notes(
             notes.append(f"{title} scored on {grouped(scored, scored_on)}.")
         if scored and stage == "maps":
             notes.append(f"Maps read by {grouped(scored, lambda m: str(m['reading']))}.")
+    if len(set(references.values())) > 1:
+        titles = {row.name: row.title for row in rows}
+        pairs = [f"{titles[whole]} for {titles[row]}" for row, whole in references.items()]
+        notes.append(f"100 %: {', '.join(pairs)}.")
     if any(f"{column}.reported" in numbers for column in columns):
         notes.append("Reported: figures of the papers, not measured here.")
     return tuple(notes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from protoseg.settings.configuration import BACKGROUND_FACTORS
 from protoseg.settings.fields import stage_schema
 from protoseg.settings.presets import PRESETS
 from protoseg.settings.schema import STAGES, DatasetSettings
@@ -20,6 +21,24 @@ HEADER = """# Settings
 Every setting, by stage and in the order of the flow. `defaults` of the configuration changes them
 for all experiments, an experiment for itself and for those based on it. `dataset` is one group for
 the whole configuration. Unknown settings and values outside the limits are errors.
+
+| key of the configuration | what |
+| --- | --- |
+| `title` | heading of the report |
+| `seeds` | every experiment runs once with each; `[0]` |
+| `shards` | jobs per part of a scattered rule; 4 |
+| `dataset`, `defaults` | see above |
+| `experiments` | by name: settings by stage, `base` (an experiment), `title`, `preset`, `sweep` |
+| `tables` | by name: `title`, `note`, `rows`, `columns`, `reported`, `share_of` |
+| `panels` | `images` (how many), `maps` (of which experiments), `labels` (of which one) |
+| `background_factors` | what `snakemake background_factors` tries; {factors} |
+
+`sweep: {{stage.setting: [values]}}` adds an experiment for every combination of values. `rows` are
+experiments, patterns of them (`sipe*`) or names that `reported` has alone; without it they are
+those of `reported`. `columns` are `stage.miou`, `stage.iou.class` (`*` for all) and
+`maps.best_threshold_miou`. `reported` holds a paper's figures by row: one number, a list in the
+order of the columns (null for none) or a mapping of columns. `share_of` is the row that is 100 %,
+or a mapping that gives rows such a row each.
 
 `preset: name`, beside the stages of an experiment or of `defaults`, puts a recipe for the segmenter
 between what it is based on and its own settings:
@@ -34,7 +53,8 @@ def settings_page() -> str:
     """The whole page; equal classes give equal text."""
     groups: dict[str, type] = {"dataset": DatasetSettings, **STAGES}
     presets = [f"- `{name}`: {preset['description']}\n" for name, preset in PRESETS.items()]
-    header = HEADER.format(presets="".join(presets))
+    factors = ", ".join(map(str, BACKGROUND_FACTORS))
+    header = HEADER.format(presets="".join(presets), factors=factors)
     return "\n".join([header, *(stage_section(name, kind) for name, kind in groups.items())])
 
 

@@ -51,7 +51,10 @@ class MapsSettings:
         maximum=1,
     )
     class_prototype_images: int = setting(
-        100, "Images per class that class prototypes are averaged over.", minimum=1
+        100,
+        "Class prototypes: images drawn for each class. A class is averaged over all drawn images "
+        "that show it, so over as many or more.",
+        minimum=1,
     )
     normalize_scales: bool = setting(
         False,

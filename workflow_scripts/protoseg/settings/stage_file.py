@@ -1,7 +1,7 @@
 """The settings file of one stage: what its script reads, and nothing else of the configuration.
 
-`{stage}/settings.json` holds `seed`, `dataset` (the name) and the stage's own settings, sorted. It
-is the input that makes the stage rerun, and its provenance.
+`{stage}/settings.json` holds `seed` and the stage's own settings, sorted. It is the input that
+makes the stage rerun, and its provenance.
 """
 
 from __future__ import annotations
