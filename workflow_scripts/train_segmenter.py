@@ -27,6 +27,7 @@ def main(arguments: Arguments) -> None:
     else:
         labels = stored_labels(ResultReader(arguments.labels, "labels"), ids, arguments.list)
     files = [*arguments.labels, *arguments.classifier]
+    files += [Path(settings.init)] if settings.init else []
     network, history, about = train_segmenter(
         LabelledDataset(
             index, ids, labels, settings.crop, settings.scale, seed, settings.hsv_jitter

@@ -39,6 +39,19 @@ def build_segmenter(settings: SegmenterSettings, num_classes: int, weights: str)
     return segmenter(backbone, width, num_classes, settings.rates, settings.train_scales)
 
 
+def initial_network(
+    settings: SegmenterSettings, num_classes: int, classifier: Path | None
+) -> Segmenter:
+    """The network before training: from `init`, from the classifier or from `weights`."""
+    elsewhere = settings.init or settings.weights == "classifier"
+    network = build_segmenter(settings, num_classes, "random" if elsewhere else settings.weights)
+    if settings.init:
+        start_from_segmenter(network, Path(settings.init), num_classes)
+    elif settings.weights == "classifier":
+        classifier_backbone(network.backbone, classifier)  # type: ignore[arg-type]
+    return network
+
+
 def load_segmenter(path: Path, device: torch.device) -> Segmenter:
     """Trained segmenter in evaluation mode."""
     state, about = load_weights(path)
@@ -69,15 +82,8 @@ def train_segmenter(
 ) -> tuple[Segmenter, pd.DataFrame, dict[str, Any]]:
     """Train; returns network, history and what describes the network."""
     torch.manual_seed(seed)  # initial weights of the head
-    device = default_device()
     names = dataset.index.class_names
-    random = settings.init or settings.weights == "classifier"
-    initial = "random" if random else settings.weights
-    network = build_segmenter(settings, len(names), initial)
-    if settings.init:
-        start_from_segmenter(network, Path(settings.init), len(names))
-    elif settings.weights == "classifier":
-        classifier_backbone(network.backbone, classifier)  # type: ignore[arg-type]
+    network = initial_network(settings, len(names), classifier)
     if settings.compile:
         network.compile()
     fit_settings = FitSettings(
@@ -99,6 +105,7 @@ def train_segmenter(
         train_norms=settings.batch_norm == "batch",
     )
     loss_function = partial(batch_losses, settings=settings)
+    device = default_device()
     history = fit(network, groups, loss_function, dataset, fit_settings, device, checkpoint)
     about = {"settings": asdict(settings), "class_names": names, "seed": seed}
     return network, history, about
