@@ -90,6 +90,20 @@ def test_one_mean_field_update_of_a_single_pixel() -> None:
     np.testing.assert_allclose(crf.marginals(unary).ravel(), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("energy", [1.0, 100.0, 10_000.0])
+def test_large_energies_stay_finite(
+    image: NDArray[np.uint8], probabilities: NDArray[np.float32], energy: float
+) -> None:
+    unary = energy * soft_unary(probabilities)
+    found = ImageCRF(image, len(unary), replace(PARAMETERS, iterations=1)).marginals(unary)
+    plain = DenseCRF2D(WIDTH, HEIGHT, len(unary))
+    plain.setUnaryEnergy(unary.reshape(len(unary), -1))
+    plain.addPairwiseGaussian(sxy=3, compat=3)
+    plain.addPairwiseBilateral(sxy=20, srgb=5, rgbim=image, compat=10)
+    expected = np.array(plain.inference(1)).reshape(unary.shape)
+    np.testing.assert_allclose(found, expected, atol=1e-3 if energy > 1000 else 1e-5)
+
+
 @pytest.mark.parametrize("n_labels", [1, 2, 5])
 def test_the_first_of_the_highest_scores_wins(n_labels: int) -> None:
     scores = np.random.default_rng(2).integers(0, 3, (n_labels, 2, HEIGHT, WIDTH))

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pydensecrf.densecrf import DenseCRF2D
 
 SMALLEST_PROBABILITY = 1e-5
+LARGEST_EXPONENT = 60.0  # a sum of a hundred such terms is far from the largest float32
 PIXELS = 4096  # at a time in the softmax, which so stays in the processor's cache
 
 
@@ -123,8 +124,7 @@ class ImageCRF:
         updated = logits.copy()
         for _ in range(self.iterations):
             for part in self._parts():
-                marginals = _softmax(updated[..., part])
-                np.subtract(marginals[1:], marginals[:1], out=differences[..., part])
+                differences[..., part] = _differences(updated[1:, :, part])
             self._crf.stepInference(field, message, spare)
             np.add(logits[1:], filtered, out=updated[1:])
         return updated
@@ -157,6 +157,20 @@ def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     marginals = logits - logits.max(axis=0)
     np.exp(marginals, out=marginals)
     marginals /= marginals.sum(axis=0)
+    return marginals
+
+
+def _differences(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Marginals less that of label 0, [n - 1, ...], of logits [n - 1, ...] where label 0 has 0."""
+    lowest = np.float32(0.0)
+    if logits.max(initial=0.0) > LARGEST_EXPONENT:
+        lowest = -np.maximum(logits.max(axis=0), 0.0)
+        logits = logits + lowest
+    marginals = np.exp(logits)
+    first = np.exp(lowest)
+    total = first + marginals.sum(axis=0)
+    marginals -= first
+    marginals /= total
     return marginals
 
 
