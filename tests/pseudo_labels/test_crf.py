@@ -106,8 +106,8 @@ def test_large_energies_stay_finite(
 
 @pytest.mark.parametrize("n_labels", [1, 2, 5])
 def test_the_first_of_the_highest_scores_wins(n_labels: int) -> None:
-    scores = np.random.default_rng(2).integers(0, 3, (n_labels, 2, HEIGHT, WIDTH))
-    scores = scores.astype(np.float32)
+    ranks = np.random.default_rng(2).integers(0, 3, (n_labels, 2, HEIGHT, WIDTH))
+    scores = ranks.astype(np.float32)
     expected = scores.argmax(axis=0)
     assert n_labels == 1 or (scores == scores.max(axis=0)).sum() > expected.size  # ties
     found = first_highest(scores)
