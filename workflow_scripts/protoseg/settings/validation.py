@@ -158,11 +158,13 @@ def affinity_problems(affinity: dict[str, Any], refined_labels: dict[str, Any]) 
     """A crop without a pair of pixels, and an expansion too short for its walk."""
     problems = []
     crop, radius = affinity.get("crop"), affinity.get("radius")
-    if isinstance(crop, int) and isinstance(radius, int) and math.ceil(crop / 4) < 2 * radius - 1:
-        problems.append(
-            f"affinity.crop: {crop} pixels are {math.ceil(crop / 4)} cells, which hold no pair of "
-            f"affinity.radius {radius}; set the crop to {4 * (2 * radius - 1)} or more"
-        )
+    if isinstance(crop, int) and isinstance(radius, int):
+        cells, needed = math.ceil(crop / 4), 2 * radius - 1
+        if cells < needed:
+            problems.append(
+                f"affinity.crop: {crop} pixels are {cells} cells, which hold no pair of "
+                f"affinity.radius {radius}; set the crop to {4 * needed} or more"
+            )
     log2_steps, degree = refined_labels.get("log2_steps"), refined_labels.get("degree")
     if isinstance(log2_steps, int) and isinstance(degree, int):
         steps = 2**log2_steps
