@@ -35,7 +35,7 @@ from protoseg.settings.classifier import PRECISIONS, ClassifierSettings
 from protoseg.settings.maps import MapsSettings
 from protoseg.settings.predictions import PredictionsSettings
 from protoseg.settings.schema import AffinitySettings, RefinedLabelsSettings, SegmenterSettings
-from protoseg.training.fit import Batch, LossFunction, update
+from protoseg.training.fit import Batch, LossFunction, step_on
 from protoseg.training.precision import place
 
 CLASSES = tuple(f"class{number}" for number in range(1, 21))
@@ -102,7 +102,7 @@ def training_stage(
     optimizer = torch.optim.SGD([group | {"lr": 0.0} for group in groups], lr=0.0)
 
     def step() -> None:
-        update(network, optimizer, loss_function(network, batch)["total"], clip_norm)
+        step_on([batch], partial(loss_function, network), network, optimizer, clip_norm)
 
     operations = operations_of(step)  # before compilation, which hides them
     if compile_network:

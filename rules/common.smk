@@ -38,13 +38,13 @@ INDEX_FILES = [f"{INDEX}/images.csv", f"{INDEX}/dataset.json"]
 # part only.
 PARTS = {
     "scored": EXPERIMENTS.dataset["maps_list"],
-    "rest": f"{EXPERIMENTS.dataset['labels_list']} - {EXPERIMENTS.dataset['maps_list']}",
+    "rest": f"({EXPERIMENTS.dataset['labels_list']}) - ({EXPERIMENTS.dataset['maps_list']})",
 }
 
 # What the segmenter predicts on, by file: the scored images and those of the panels; images without
 # ground truth.
 PREDICTED = {
-    "predictions": f"{EXPERIMENTS.dataset['val_list']} + {CONFIGURATION.panel_images}",
+    "predictions": f"({EXPERIMENTS.dataset['val_list']}) + {CONFIGURATION.panel_images}",
 }
 if EXPERIMENTS.dataset["test_list"]:
     PREDICTED["test"] = EXPERIMENTS.dataset["test_list"]

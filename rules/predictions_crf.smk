@@ -7,6 +7,7 @@ rule refine_predictions:
         INDEX_FILES,
         script=script("refine_predictions"),
         settings=f"{RUN}/predictions_crf/settings.json",
+        predictions=stage_files("predictions", "settings.json"),
         scores=lambda wildcards: stage_files(
             "predictions", f"{wildcards.predicted}_scores.h5"
         )(wildcards),
@@ -28,4 +29,5 @@ rule refine_predictions:
     shell:
         "exec python {input.script} --settings {input.settings} --index {params.index}"
         " --list {params.list:q} --shard {wildcards.scatteritem} --scores {input.scores}"
+        " --predictions {input.predictions}"
         " --output {output} --workers {threads} 2> {log}"

@@ -13,7 +13,12 @@ from protoseg.data.selection import select_ids
 from protoseg.settings.schema import AffinitySettings
 from protoseg.settings.stage_file import read_stage_settings
 from protoseg.storage import ResultReader
-from protoseg.training.checkpoint import save_history, save_weights, training_fingerprint
+from protoseg.training.checkpoint import (
+    files_among,
+    save_history,
+    save_weights,
+    training_fingerprint,
+)
 from protoseg.training.distributed import on_all_gpus, rank
 
 
@@ -24,7 +29,7 @@ def main(arguments: Arguments) -> None:
     index = read_index(arguments.index)
     ids = select_ids(index, arguments.list)
     labels = stored_labels(ResultReader(arguments.labels, "labels"), ids, arguments.list)
-    files = [*arguments.labels, *arguments.classifier]
+    files = [*arguments.labels, *arguments.classifier, *files_among(settings.weights)]
     model, history = train_affinity(
         LabelledDataset(index, ids, labels, settings.crop, settings.scale, seed),
         settings,

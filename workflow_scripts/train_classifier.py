@@ -8,7 +8,12 @@ from protoseg.data.selection import select_ids
 from protoseg.localization.train import train_classifier
 from protoseg.settings.classifier import ClassifierSettings
 from protoseg.settings.stage_file import read_stage_settings
-from protoseg.training.checkpoint import save_history, save_weights, training_fingerprint
+from protoseg.training.checkpoint import (
+    files_among,
+    save_history,
+    save_weights,
+    training_fingerprint,
+)
 from protoseg.training.distributed import on_all_gpus, rank
 
 
@@ -18,13 +23,14 @@ def main(arguments: Arguments) -> None:
     )
     index = read_index(arguments.index)
     ids = select_ids(index, arguments.list)
+    files = files_among(settings.weights)
     network, history, about = train_classifier(
         index,
         ids,
         settings,
         seed,
         workers=arguments.workers,
-        fingerprint=training_fingerprint(fingerprint, arguments.code, index, ids),
+        fingerprint=training_fingerprint(fingerprint, arguments.code, index, ids, files),
         checkpoint=arguments.checkpoint,
     )
     if rank() == 0:

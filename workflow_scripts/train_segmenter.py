@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from PIL import Image
+
 from protoseg.command import TRAINING, Arguments, run
 from protoseg.data.index import read_index
 from protoseg.data.labelled import LabelledDataset, ground_truth, stored_labels
@@ -12,7 +14,12 @@ from protoseg.segmentation.train import train_segmenter
 from protoseg.settings.schema import SegmenterSettings
 from protoseg.settings.stage_file import read_stage_settings
 from protoseg.storage import ResultReader
-from protoseg.training.checkpoint import save_history, save_weights, training_fingerprint
+from protoseg.training.checkpoint import (
+    files_among,
+    save_history,
+    save_weights,
+    training_fingerprint,
+)
 from protoseg.training.distributed import on_all_gpus, rank
 
 
@@ -26,11 +33,18 @@ def main(arguments: Arguments) -> None:
         labels = ground_truth(index, ids, arguments.list)
     else:
         labels = stored_labels(ResultReader(arguments.labels, "labels"), ids, arguments.list)
-    files = [*arguments.labels, *arguments.classifier]
-    files += [Path(settings.init)] if settings.init else []
+    initial = files_among(settings.weights, settings.init)
+    files = [*arguments.labels, *arguments.classifier, *initial]
     network, history, about = train_segmenter(
         LabelledDataset(
-            index, ids, labels, settings.crop, settings.scale, seed, settings.hsv_jitter
+            index,
+            ids,
+            labels,
+            settings.crop,
+            settings.scale,
+            seed,
+            settings.hsv_jitter,
+            Image.Resampling[settings.interpolation.upper()],
         ),
         settings,
         seed,

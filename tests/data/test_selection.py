@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from small_set import small_index
 
-from protoseg.data.selection import parse, select, select_ids
+from protoseg.data.selection import Term, named_lists, parse, select, select_ids
 from protoseg.errors import InputError
 
 LISTS = {"a": ["3", "1", "2", "4"], "b": ["5", "2"], "empty": []}
@@ -30,6 +30,11 @@ LISTS = {"a": ["3", "1", "2", "4"], "b": ["5", "2"], "empty": []}
         ("a[0]", ""),
         ("empty[3]", ""),
         ("empty + b", "52"),
+        ("(a)[2]", "34"),
+        ("(a + b)[2]", "35"),
+        ("a - (a - b)", "2"),
+        ("(a[3])[1] + b", "352"),
+        ("b + ((a) - b)[1]", "523"),
     ],
 )
 def test_expressions(expression: str, expected: str) -> None:
@@ -37,10 +42,30 @@ def test_expressions(expression: str, expected: str) -> None:
 
 
 def test_terms() -> None:
-    assert parse("a - b_1[6]") == [("+", "a", None), ("-", "b_1", 6)]
+    assert parse("a - b_1[6]") == (Term("+", "a", None), Term("-", "b_1", 6))
+    assert parse("(a + b)[2]") == (Term("+", (Term("+", "a", None), Term("+", "b", None)), 2),)
+    assert list(named_lists(parse("a - (b + c[1])[2]"))) == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("expression", ["", "a +", "a b", "+ a", "a * b", "a[", "a[-1]", "a-b"])
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "",
+        "a +",
+        "a b",
+        "+ a",
+        "a * b",
+        "a[",
+        "a[-1]",
+        "a-b",
+        "(a",
+        "a)",
+        "()",
+        "(a) b",
+        "a[1][2]",
+        "[2]",
+    ],
+)
 def test_malformed_expressions(expression: str) -> None:
     with pytest.raises(InputError, match="list "):
         select(LISTS, expression)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -83,6 +84,16 @@ def test_lists_keep_their_order_and_drop_what_is_outside(
     assert "1 images of val are trained on" in caplog.text
 
 
+def test_images_of_val_that_later_networks_train_on_are_reported(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    apart = settings(root, train_list="train", labels_list="train")
+    index_voc(apart, workers=1)
+    assert "are trained on" not in caplog.text
+    index_voc(dataclasses.replace(apart, labels_list="train_aug"), workers=1)
+    assert "1 images of val are trained on" in caplog.text
+
+
 def test_masks_follow_the_subset(root: Path) -> None:
     index = index_voc(settings(root), workers=1)
     mask = index.read_mask("d")
@@ -109,10 +120,14 @@ def test_the_folder_of_masks_is_a_setting(root: Path) -> None:
     draw(root, "a", ["person"], "SegmentationClass")
     draw(root, "a", ["dog"])
     draw(root, "b", ["cat"], "SegmentationClass")
-    assert index_voc(settings(root), 1).read_mask("a")[0, 0] == 3
+    augmented = index_voc(settings(root, masks="SegmentationClassAug"), 1)
+    assert augmented.read_mask("a")[0, 0] == 3
     official = index_voc(settings(root, masks="SegmentationClass"), 1)
     assert official.read_mask("a")[0, 0] == 1
     assert official["d"].mask is None  # trained on, never scored
+    either = index_voc(settings(root), 1)
+    assert either.read_mask("a")[0, 0] == 1
+    assert either.read_mask("d")[1, 0] == augmented.read_mask("d")[1, 0] == 255
 
 
 def test_every_problem_is_listed_at_once(root: Path) -> None:

@@ -157,6 +157,14 @@ def test_notes_say_list_images_classes_and_reading(spec: dict[str, Any]) -> None
     assert "not measured here" in notes
 
 
+def test_notes_name_the_rule_by_which_masks_were_painted(spec: dict[str, Any]) -> None:
+    painted = Path(spec["rows"][1]["metrics"]["maps"][0])
+    values = json.loads(painted.read_text())
+    painted.write_text(json.dumps(values | {"painting": "smaller_on_top"}))
+    notes = " ".join(build_table(spec).notes)
+    assert "2 of 3 classes, coco_painting smaller_on_top (SIPE)" in notes
+
+
 def test_threshold_has_two_decimals(spec: dict[str, Any]) -> None:
     spec |= {"columns": ["maps.best_threshold", "maps.best_threshold_miou"], "reported": {}}
     table = build_table(spec)

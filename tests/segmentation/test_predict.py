@@ -131,6 +131,17 @@ def test_grids_of_some_classes_give_their_probabilities(
     torch.testing.assert_close(some, functional.normalize(every[[0, 2]], p=1, dim=0))
 
 
+def test_logits_are_enlarged_from_corner_to_corner(network: DeepLabV2, image: Tensor) -> None:
+    forward = network.single_scale
+    (grid,) = score_grids(forward, image, (1.0,), False, "max")
+    found = fuse_scores([grid], SIZE, align_corners=True)
+    torch.testing.assert_close(found[:, 0, 0], grid[:, 0, 0].softmax(0))
+    torch.testing.assert_close(found[:, -1, -1], grid[:, -1, -1].softmax(0))
+    every = predict_probabilities(forward, image, (1.0,), False, SIZE, "max", align_corners=True)
+    torch.testing.assert_close(every, found)
+    assert not torch.allclose(every, fuse_scores([grid], SIZE))
+
+
 def test_likely_classes() -> None:
     probabilities = torch.full((4, 2, 3), 0.001)
     probabilities[2, 0, 0], probabilities[0, 1, 2] = 0.9, 0.05

@@ -69,17 +69,27 @@ def probabilities_of(
 ) -> np.ndarray:
     image = normalize(np.asarray(read_image(index[image_id].image)))
     size = index[image_id].size
-    arguments = (image, settings.scales, settings.flip, size, settings.fusion)
+    arguments = (
+        image,
+        settings.scales,
+        settings.flip,
+        size,
+        settings.fusion,
+        settings.align_corners,
+    )
     return predict_probabilities(network().single_scale, *arguments).numpy()  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("fusion", "flip"), [("max", False), ("mean", True)])
+@pytest.mark.parametrize(
+    ("fusion", "flip", "corners"),
+    [("max", False, False), ("mean", True, False), ("mean", False, True)],
+)
 def test_stored_scores_give_the_crf_of_full_probabilities(
-    tmp_path: Path, index: DatasetIndex, fusion: str, flip: bool
+    tmp_path: Path, index: DatasetIndex, fusion: str, flip: bool, corners: bool
 ) -> None:
-    settings = PredictionsSettings(scales=(0.5, 1.0), fusion=fusion, flip=flip)
+    settings = PredictionsSettings((0.5, 1.0), flip, fusion, corners)
     reader = stored(tmp_path, index, settings)
-    found = dict(refine_predictions(index, index.ids("val"), reader, CRF, workers=0))
+    found = dict(refine_predictions(index, index.ids("val"), reader, CRF, corners, workers=0))
     assert list(found) == index.ids("val")
     changed = False
     for image_id, label in found.items():
@@ -100,7 +110,7 @@ def test_classes_keep_their_numbers(tmp_path: Path, index: DatasetIndex) -> None
     with write_results(path, "scores", index.class_names, "f") as writer:
         writer.write_maps(image_id, ScaleMaps((scores,), np.array([0, 3]), index[image_id].size))
     reader = ResultReader([path], "scores")
-    ((_, label),) = refine_predictions(index, [image_id], reader, CRF, workers=0)
+    ((_, label),) = refine_predictions(index, [image_id], reader, CRF, False, workers=0)
     assert (label == 3).all()
     with pytest.raises(InputError, match=r"lacks 1 ids of .* rerun predict"):
-        list(refine_predictions(index, index.ids("val"), reader, CRF, workers=0))
+        list(refine_predictions(index, index.ids("val"), reader, CRF, False, workers=0))

@@ -32,7 +32,7 @@ def test_defaults() -> None:
     assert isinstance(found, Configuration)
     assert (found.title, found.shards, found.panels) == ("demo", 4, {})
     assert found.background_factors == (0.3, 0.5, 0.7, 0.85, 1.0)
-    assert found.panel_images == "train[1]"
+    assert found.panel_images == "(train)[1]"
     assert found.tables["t"] == TABLE | {"reported": {}}
 
 

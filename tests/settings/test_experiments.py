@@ -202,8 +202,12 @@ def test_circles_of_bases_end() -> None:
         ({"segmenter": {"weights": "classifier"}}, "segmenter.weights"),
         ({"segmenter": {"head": "large_fov"}}, "segmenter.rates: [6, 12, 18, 24] with head"),
         (
-            {"segmenter": {"head": "deeplab_v3", "rates": [1, 2, 3], "batch_size": 1}},
-            "segmenter.batch_size: 1 with head: deeplab_v3",
+            {"segmenter": {"head": "deeplab_v3", "rates": [1, 2, 3], "batch_size": 3}},
+            "segmenter.batch_size: 3 in 2 parts (accumulate) with head: deeplab_v3",
+        ),
+        (
+            {"segmenter": {"batch_size": 8, "accumulate": 9}},
+            "segmenter.accumulate: 9 parts of batch_size 8; lower it",
         ),
         ({"segmenter": {"head": "deeplab_v3"}}, "segmenter.rates: [6, 12, 18, 24] with head"),
         ({"segmenter": {"train_scales": [1, 0.5]}}, "segmenter.train_scales: [1, 0.5] beside"),

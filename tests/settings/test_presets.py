@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from small_set import small_index
 from torch import nn
 
@@ -127,8 +128,10 @@ def test_crops_and_colours(tmp_path: Path, preset: str, crop: int) -> None:
     ids = index.ids("train")
     read = ground_truth(index, ids, "train")
     common = (index, ids, read, settings.crop, settings.scale, 0)
-    item = LabelledDataset(*common, settings.hsv_jitter)[0, 0]
+    resample = Image.Resampling[settings.interpolation.upper()]
+    item = LabelledDataset(*common, settings.hsv_jitter, resample)[0, 0]
     assert item["image"].shape == (3, crop, crop)
-    plain = LabelledDataset(*common)[0, 0]
+    plain = LabelledDataset(*common, resample=Image.Resampling.BILINEAR)[0, 0]
     assert torch.equal(item["label"], plain["label"])
     assert torch.equal(item["image"], plain["image"]) == (preset == "deeplab_v2")
+    assert not torch.equal(LabelledDataset(*common)[0, 0]["image"], plain["image"])  # bicubic

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +16,7 @@ from torch.utils.data import Dataset
 
 from protoseg.errors import InputError
 from protoseg.training.checkpoint import CheckpointMismatchError, save_history
-from protoseg.training.fit import Batch, FitSettings, LossFunction, fit
+from protoseg.training.fit import Batch, FitSettings, LossFunction, fit, split, step_on
 from protoseg.training.schedule import poly_factor
 
 CPU = torch.device("cpu")
@@ -204,3 +205,35 @@ def test_every_epoch_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture)
         train(tmp_path / "c.pt", replace(SETTINGS, epochs=2))
     lines = [record.getMessage() for record in caplog.records if "epoch" in record.getMessage()]
     assert [line.split(":")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+
+
+def test_parts_of_a_batch_are_equal_to_within_an_image() -> None:
+    batch = {"image": torch.arange(5.0)[:, None], "label": torch.arange(5)}
+    assert [part["label"].tolist() for part in split(batch, 2)] == [[0, 1, 2], [3, 4]]
+    assert [len(part["image"]) for part in split(batch, 3)] == [2, 2, 1]
+    assert [len(part["image"]) for part in split(batch, 9)] == [1] * 5
+
+
+def test_a_step_descends_the_mean_of_the_parts_losses() -> None:
+    def masked_mean(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        errors = (network(batch["image"])[:, 0] - batch["label"]).square()
+        error = errors[batch["label"] >= 0].mean()
+        return {"error": error, "total": 3 * error}
+
+    image = torch.rand(6, 4, generator=torch.Generator().manual_seed(0))
+    batch = {"image": image, "label": torch.tensor([1.0, -1, -1, 2, 3, 4])}
+    networks = [nn.Linear(4, 1), nn.Linear(4, 1)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    first, second = (
+        masked_mean(networks[0], {name: value[half] for name, value in batch.items()})
+        for half in (slice(0, 3), slice(3, 6))
+    )
+    ((first["total"] + second["total"]) / 2).backward()
+    wanted = [p.detach() - 0.1 * p.grad for p in networks[0].parameters()]  # type: ignore[operator]
+    optimizer = torch.optim.SGD(networks[1].parameters(), lr=0.1)
+    losses = step_on(
+        split(batch, 2), partial(masked_mean, networks[1]), networks[1], optimizer, clip_norm=0
+    )
+    torch.testing.assert_close([*networks[1].parameters()], [nn.Parameter(p) for p in wanted])
+    assert losses["error"].item() == pytest.approx((first["error"] + second["error"]).item() / 2)
+    assert not losses["total"].requires_grad

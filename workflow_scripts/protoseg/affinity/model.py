@@ -22,7 +22,7 @@ from protoseg.settings.schema import AffinitySettings
 from protoseg.training.checkpoint import load_weights
 from protoseg.training.precision import autocast, place
 
-PADDING = 16  # images are padded to a multiple of the deepest stride, the fields cut afterwards
+STRIDE = 16  # the deepest; images are padded to a multiple of it, the fields cut afterwards
 
 
 class AffinityModel(nn.Module):
@@ -30,6 +30,7 @@ class AffinityModel(nn.Module):
 
     def __init__(self, settings: AffinitySettings, weights: str) -> None:
         super().__init__()
+        self.crop = settings.crop
         self.backbone = build_backbone(settings.backbone, weights, frozen_stages=4)
         self.branches = AffinityNetwork(
             self.backbone.widths, self.backbone.strides, settings.displacement
@@ -39,10 +40,14 @@ class AffinityModel(nn.Module):
         return self.branches(self.backbone(images))
 
     @torch.inference_mode()
-    def edge(self, image: Tensor, precision: str) -> Tensor:
-        """Edge map [ceil(H / 4), ceil(W / 4)] float64 of an image [3, H, W] of any size."""
+    def edge(self, image: Tensor, precision: str, pad_to_crop: bool) -> Tensor:
+        """Edge map [ceil(H / 4), ceil(W / 4)] float64 of an image [3, H, W] of any size.
+
+        ``pad_to_crop``: sides below the training's crop are padded to it, as in training.
+        """
         grid = grid_size((image.shape[1], image.shape[2]))
-        bottom, right = -image.shape[1] % PADDING, -image.shape[2] % PADDING
+        least = self.crop if pad_to_crop else 0
+        bottom, right = (-(-max(side, least) // STRIDE) * STRIDE - side for side in image.shape[1:])
         pair = functional.pad(torch.stack([image, image.flip(-1)]), (0, right, 0, bottom))
         with autocast(image.device, precision):
             logits = self(pair.contiguous(memory_format=torch.channels_last)).edge_logits

@@ -80,8 +80,11 @@ def refine_labels(
         pixels = np.asarray(read_image(index[image_id].image))
         return image_id, normalize(pixels), reader.maps(image_id)
 
+    def edge(image: Tensor) -> Tensor:
+        return model.edge(image.to(device), settings.precision, settings.pad_to_crop)
+
     images = read_ahead(read, ids)
     while batch := list(islice(images, together)):
         found, pixels, maps = zip(*batch, strict=True)
-        edges = [model.edge(image.to(device), settings.precision) for image in pixels]
+        edges = [edge(image) for image in pixels]
         yield from zip(found, refine(maps, edges, settings), strict=True)

@@ -35,7 +35,7 @@ from protoseg.data.coco_masks import PaintingRule, contiguous_category_ids, pain
 from protoseg.data.index import DatasetIndex
 from protoseg.data.palette import save_label_png
 from protoseg.data.selection import select
-from protoseg.data.voc import Annotated, checked_index, named_lists
+from protoseg.data.voc import Annotated, annotated_lists, checked_index
 from protoseg.processes import map_in_processes
 from protoseg.settings.provenance import module_digest
 from protoseg.settings.schema import DatasetSettings
@@ -217,7 +217,7 @@ def index_coco(settings: DatasetSettings, masks: Path, workers: int) -> DatasetI
     Raises:
         DatasetError: every problem of the files at once; then those of the painting.
     """
-    named = named_lists(settings)
+    named = annotated_lists(settings)
     splits, problems = read_splits(Path(settings.root), named)
     names = [name for split in splits[:1] for _, name in sorted(split.categories.items())]
     classes = settings.classes or tuple(names)

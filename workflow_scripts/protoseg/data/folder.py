@@ -17,7 +17,14 @@ from pathlib import Path
 
 from protoseg.data.checks import DatasetError, ImageFiles
 from protoseg.data.index import DatasetIndex
-from protoseg.data.voc import Annotated, checked_index, inspect, mask_values, named_lists, read_list
+from protoseg.data.voc import (
+    Annotated,
+    annotated_lists,
+    checked_index,
+    inspect,
+    mask_values,
+    read_list,
+)
 from protoseg.settings.schema import DatasetSettings
 
 LOG = logging.getLogger(__name__)
@@ -77,7 +84,7 @@ def read_lists(
     ids = {name: image_id for image_id, row in rows.items() for name in (image_id, row["image"])}
     named = {i: row.get("lists", "").replace("|", " ").split() for i, row in rows.items()}
     lists = {}
-    for name in named_lists(settings):
+    for name in annotated_lists(settings):
         path = root / "lists" / f"{name}.txt"
         members = [image_id for image_id, names in named.items() if name in names]
         if path.is_file() or not members:

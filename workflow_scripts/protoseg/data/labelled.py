@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -29,6 +30,7 @@ class LabelledDataset(Dataset[dict[str, Tensor]]):
     Args:
         read_label: gives the label map [H, W] of an id, see `stored_labels` and `ground_truth`.
         crop: side in pixels. scale: range of random scaling. hsv_jitter: of colours.
+        resample: of the scaled image.
     """
 
     def __init__(
@@ -40,10 +42,11 @@ class LabelledDataset(Dataset[dict[str, Tensor]]):
         scale: Sequence[float],
         seed: int,
         hsv_jitter: int = 0,
+        resample: Image.Resampling = Image.Resampling.BICUBIC,
     ) -> None:
         self.index, self.ids, self.read_label = index, list(ids), read_label
         self.crop, self.scale, self.seed = crop, tuple(scale), seed
-        self.hsv_jitter = hsv_jitter
+        self.hsv_jitter, self.resample = hsv_jitter, resample
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -60,7 +63,7 @@ class LabelledDataset(Dataset[dict[str, Tensor]]):
         random = np.random.default_rng((self.seed, epoch, position))
         image = read_image(record.image)
         pixels, labels = augment_with_label(
-            image, label, self.crop, self.scale, random, hsv_jitter=self.hsv_jitter
+            image, label, self.crop, self.scale, random, self.resample, self.hsv_jitter
         )
         return {"image": pixels, "label": labels}
 

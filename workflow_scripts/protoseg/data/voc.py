@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 
 from protoseg.data.checks import DatasetError, ImageFiles, check_files
 from protoseg.data.index import DatasetIndex, ImageRecord
-from protoseg.data.selection import parse, select
+from protoseg.data.selection import named_lists, parse, select
 from protoseg.settings.fields import from_mapping
 from protoseg.settings.schema import DatasetSettings
 
@@ -77,11 +77,10 @@ def mask_values(classes: Sequence[str], names: Sequence[str]) -> dict[int, int]:
     return {0: 0, **values, IGNORED: IGNORED}
 
 
-def mask_folder(root: Path, masks: str) -> Path:
-    """Folder of the masks; `auto`: SegmentationClassAug if that exists, else SegmentationClass."""
-    if masks == "auto":
-        masks = AUGMENTED_MASKS if (root / AUGMENTED_MASKS).is_dir() else OFFICIAL_MASKS
-    return root / masks
+def mask_folders(root: Path, masks: str) -> tuple[Path, ...]:
+    """Folders of the masks, the first that has one counts; `auto`: VOC's own before SBD's."""
+    names = (OFFICIAL_MASKS, AUGMENTED_MASKS) if masks == "auto" else (masks,)
+    return tuple(root / name for name in names)
 
 
 def read_list(path: Path, problems: list[str]) -> list[str]:
@@ -101,20 +100,19 @@ def read_list(path: Path, problems: list[str]) -> list[str]:
     return [image_id for image_id in ids if image_id not in odd]
 
 
-def named_lists(settings: DatasetSettings) -> list[str]:
+def annotated_lists(settings: DatasetSettings) -> list[str]:
     """Names of the lists that the settings' expressions use; their images have annotations."""
     chosen = (settings.train_list, settings.labels_list, settings.maps_list, settings.val_list)
-    return list(dict.fromkeys(name for expression in chosen for _, name, _ in parse(expression)))
+    return list(dict.fromkeys(chain.from_iterable(named_lists(parse(one)) for one in chosen)))
 
 
 def read_lists(root: Path, settings: DatasetSettings) -> tuple[dict[str, list[str]], list[str]]:
     """Ids of the lists that the settings name, the test list too, and the problems found."""
     problems: list[str] = []
     folder = root / "ImageSets" / "Segmentation"
-    test = parse(settings.test_list) if settings.test_list else []
-    names = [*named_lists(settings), *(name for _, name, _ in test)]
-    lists = {name: read_list(folder / f"{name}.txt", problems) for name in dict.fromkeys(names)}
-    return lists, problems
+    test = named_lists(parse(settings.test_list)) if settings.test_list else []
+    names = dict.fromkeys([*annotated_lists(settings), *test])
+    return {name: read_list(folder / f"{name}.txt", problems) for name in names}, problems
 
 
 def read_names(path: Path) -> list[str]:
@@ -175,11 +173,11 @@ def keep_labelled(
     return kept
 
 
-def find_files(root: Path, masks: Path, image_id: str) -> ImageFiles:
-    """Files of an image; a mask that is not there is None."""
-    mask = masks / f"{image_id}.png"
+def find_files(root: Path, masks: Sequence[Path], image_id: str) -> ImageFiles:
+    """Files of an image: its mask in the first of the folders ``masks`` that has one, or None."""
+    found = (folder / f"{image_id}.png" for folder in masks)
     image = root / "JPEGImages" / f"{image_id}.jpg"
-    return ImageFiles(image_id, image, mask if mask.is_file() else None)
+    return ImageFiles(image_id, image, next((mask for mask in found if mask.is_file()), None))
 
 
 def inspect(
@@ -213,14 +211,19 @@ def checked_index(
     if not settings.keep_unlabelled:
         lists = keep_labelled(lists, labels)
     files = [find(image_id) for image_id in dict.fromkeys(chain.from_iterable(lists.values()))]
-    train, scored, val = (
+    train, labelled, scored, val = (
         set(select(lists, expression))
-        for expression in (settings.train_list, settings.maps_list, settings.val_list)
+        for expression in (
+            settings.train_list,
+            settings.labels_list,
+            settings.maps_list,
+            settings.val_list,
+        )
     )
     sizes, file_problems = check(files, scored | val)
     if problems := [*found.problems, *file_problems]:
         raise DatasetError(problems)
-    if leak := train & val:
+    if leak := (train | labelled) & val:
         LOG.warning("%d images of %s are trained on", len(leak), settings.val_list)
     records = [
         ImageRecord(entry.id, entry.image, entry.mask, size, labels.get(entry.id, ()))
@@ -243,9 +246,11 @@ def index_voc(settings: DatasetSettings, workers: int) -> DatasetIndex:
     if not root.is_dir():
         cure = "run draw_demo_set" if settings.kind == "demo" else "mend dataset.root"
         raise DatasetError([f"{root}: no such folder; {cure}"])
-    classes, masks = settings.classes or names, mask_folder(root, settings.masks)
+    classes, masks = settings.classes or names, mask_folders(root, settings.masks)
     lists, list_problems = read_lists(root, settings)
-    ids = list(dict.fromkeys(chain.from_iterable(lists[name] for name in named_lists(settings))))
+    ids = list(
+        dict.fromkeys(chain.from_iterable(lists[name] for name in annotated_lists(settings)))
+    )
     labels, label_problems = read_labels(root, ids, classes, names)
     found = Annotated(classes, names, lists, labels, [*list_problems, *label_problems])
     check = partial(inspect, values=mask_values(classes, names), workers=workers)

@@ -185,9 +185,10 @@ def table_notes(
 
 
 def scored_on(metrics: dict[str, Any]) -> str:
-    """`list train, 287 images, 7 of 7 classes`."""
+    """`list train, 287 images, 7 of 7 classes`, and by which rule COCO's masks were painted."""
     classes = f"{metrics['classes_counted']} of {len(metrics['class_names'])} classes"
-    return f"list {metrics['list']}, {metrics['images']} images, {classes}"
+    painting = f", coco_painting {metrics['painting']}" if "painting" in metrics else ""
+    return f"list {metrics['list']}, {metrics['images']} images, {classes}{painting}"
 
 
 def grouped(

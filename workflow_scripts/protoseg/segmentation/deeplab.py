@@ -37,11 +37,11 @@ def rescale(images: Tensor, scale: float) -> Tensor:
     return functional.interpolate(images, scale_factor=scale, mode="bilinear", align_corners=False)
 
 
-def resize_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Logits [B, C, h, w] -> [B, C, *size], bilinear with half-pixel centres."""
+def resize_logits(logits: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
+    """Logits [B, C, h, w] -> [B, C, *size], bilinear; see `predictions.align_corners`."""
     if logits.shape[-2:] == size:
         return logits
-    return functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    return functional.interpolate(logits, size=size, mode="bilinear", align_corners=align_corners)
 
 
 class Segmenter(nn.Module):

@@ -42,8 +42,9 @@ def prediction_of(
             settings.scales,
             settings.flip,
             settings.fusion,  # type: ignore[arg-type]
+            settings.align_corners,
         )
-    probabilities = fuse_scores(grids, size)
+    probabilities = fuse_scores(grids, size, settings.align_corners)
     classes = likely_classes(probabilities, settings.minimum_probability)
     label = probabilities.argmax(dim=0).to(torch.uint8).cpu().numpy()
     scales = tuple(grid[classes].float().cpu().numpy() for grid in grids)

@@ -24,6 +24,7 @@ def score_grids(
     scales: Sequence[float],
     flip: bool,
     fusion: Literal["max", "mean"],
+    align_corners: bool = False,
 ) -> list[Tensor]:
     """Logits [C, h, w] on the grids of the network, which `fuse_scores` turns into probabilities.
 
@@ -35,6 +36,7 @@ def score_grids(
         network: images [B, 3, h, w] -> logits [B, C, h', w']; a `Segmenter` takes its own
             maximum over training scales, its method `single_scale` does not.
         image: [3, H, W], normalised. scales: of H and W, in any order.
+        align_corners: where logits are enlarged, see the setting.
 
     Raises:
         ValueError: no scales, an unknown ``fusion``, a network in training mode.
@@ -44,7 +46,7 @@ def score_grids(
     for scale in sorted(scales, reverse=True):
         logits = _mirrored_logits(network, rescale(image[None], scale), flip)  # B, C, h, w
         if grids and fusion == "max":
-            logits = resize_logits(logits, (grids[0].shape[1], grids[0].shape[2]))
+            logits = resize_logits(logits, (grids[0].shape[1], grids[0].shape[2]), align_corners)
             grids[0] = torch.maximum(grids[0], logits.mean(dim=0))
         else:
             grids.append(logits.mean(dim=0))
@@ -52,14 +54,18 @@ def score_grids(
 
 
 @torch.inference_mode()
-def fuse_scores(grids: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+def fuse_scores(
+    grids: Sequence[Tensor], size: tuple[int, int], align_corners: bool = False
+) -> Tensor:
     """Probabilities [C, *size], float32: softmax of the mean of ``grids``, each resized to size.
 
     Args:
         grids: logits [C, h, w] of `score_grids`, or of some of the classes alone: the sum of their
             probabilities is then 1.
+        align_corners: as in `score_grids`.
     """
-    total = reduce(torch.add, (resize_logits(grid[None], size)[0] for grid in grids))
+    resized = (resize_logits(grid[None], size, align_corners)[0] for grid in grids)
+    total = reduce(torch.add, resized)
     return (total / len(grids)).softmax(dim=0).float()
 
 
@@ -70,12 +76,14 @@ def predict_probabilities(
     flip: bool,
     size: tuple[int, int],
     fusion: Literal["max", "mean"],
+    align_corners: bool = False,
 ) -> Tensor:
     """Probabilities [C, *size], float32, sum 1 at every pixel, on the device of ``image``.
 
     Args: as `score_grids`; size: (H, W) of the result, as a rule that of the image.
     """
-    return fuse_scores(score_grids(network, image, scales, flip, fusion), size)
+    grids = score_grids(network, image, scales, flip, fusion, align_corners)
+    return fuse_scores(grids, size, align_corners)
 
 
 def likely_classes(probabilities: Tensor, minimum: float) -> Tensor:

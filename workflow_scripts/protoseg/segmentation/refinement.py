@@ -24,15 +24,18 @@ from protoseg.storage import ResultReader
 
 
 def refined_prediction(
-    image_id: str, index: DatasetIndex, reader: ResultReader, settings: PredictionsCRFSettings
+    image_id: str,
+    index: DatasetIndex,
+    reader: ResultReader,
+    settings: PredictionsCRFSettings,
+    align_corners: bool,
 ) -> tuple[str, NDArray[np.uint8]]:
     """Id and label map [H, W] of one image."""
     scores = reader.maps(image_id)
     grids = [torch.from_numpy(grid) for grid in scores.scales]
     pixels = np.asarray(read_image(index[image_id].image))
-    winners = refine_probabilities(
-        pixels, fuse_scores(grids, scores.size).numpy(), crf_parameters(settings)
-    )
+    probabilities = fuse_scores(grids, scores.size, align_corners).numpy()
+    winners = refine_probabilities(pixels, probabilities, crf_parameters(settings))
     return image_id, scores.classes.astype(np.uint8)[winners]
 
 
@@ -41,9 +44,20 @@ def refine_predictions(
     ids: Sequence[str],
     reader: ResultReader,
     settings: PredictionsCRFSettings,
+    align_corners: bool,
     workers: int,
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Label maps of every image of ``ids``, in order; ``workers`` processes (0 or 1: this one)."""
+    """Label maps of every image of ``ids``, in order.
+
+    Args:
+        align_corners: as the predictions were made. workers: processes; 0 or 1: this one.
+    """
     reader.check_ids(ids, "the list of the predictions")
-    work = partial(refined_prediction, index=index, reader=reader, settings=settings)
+    work = partial(
+        refined_prediction,
+        index=index,
+        reader=reader,
+        settings=settings,
+        align_corners=align_corners,
+    )
     yield from map_in_processes(work, ids, workers, chunk=8)

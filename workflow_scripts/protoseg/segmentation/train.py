@@ -96,6 +96,7 @@ def train_segmenter(
         workers=workers,
         fingerprint=fingerprint,
         unused_parameters=False,
+        accumulate=settings.accumulate,
     )
     groups = parameter_groups(
         network,

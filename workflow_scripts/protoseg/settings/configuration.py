@@ -103,7 +103,7 @@ class Configuration:
     @property
     def panel_images(self) -> str:
         """List expression of the images on the panels."""
-        return f"{self.experiments.dataset['maps_list']}[{self.panels.get('images', 1)}]"
+        return f"({self.experiments.dataset['maps_list']})[{self.panels.get('images', 1)}]"
 
 
 def typed(value: Any) -> Any:

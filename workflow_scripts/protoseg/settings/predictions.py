@@ -20,6 +20,11 @@ class PredictionsSettings:
     )
     flip: bool = setting(False, "Average with the mirrored image.")
     fusion: str = setting("max", "Of the scales' logits.", enum=["max", "mean"])
+    align_corners: bool = setting(
+        False,
+        "Logits are enlarged by half-pixel centres (DeepLabV2's code), or from corner to corner "
+        "(the published code of LargeFOV).",
+    )
     minimum_probability: float = setting(
         0.01,
         "Classes that nowhere exceed it in an image take no part in its denseCRF: 2.1 times "

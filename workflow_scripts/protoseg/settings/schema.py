@@ -44,7 +44,8 @@ class DatasetSettings:
     )
     masks: str = setting(
         "auto",
-        "VOC: folder of the masks; `auto` takes SegmentationClassAug where it exists.",
+        "VOC: folder of the masks; `auto` takes an image's own in SegmentationClass where there is "
+        "one, else that in SegmentationClassAug.",
         enum=["auto", "SegmentationClass", "SegmentationClassAug"],
     )
     coco_painting: str = setting(
@@ -56,7 +57,7 @@ class DatasetSettings:
     train_list: str = setting(
         "train_aug",
         "Images that the classifier trains on. Lists may be expressions: `train_aug[500]` takes "
-        "500 evenly spaced ids, `a + b` the union, `a - b` the difference.",
+        "500 evenly spaced ids, `a + b` the union, `a - b` the difference, `(a + b)[500]` both.",
     )
     labels_list: str = setting(
         "train_aug", "Images that get pseudo labels, and on which the later networks train."
@@ -161,6 +162,11 @@ class RefinedLabelsSettings:
     background_threshold: float = setting(
         0.25, "Maps without one: score of the background after the walk (IRN).", minimum=0
     )
+    pad_to_crop: bool = setting(
+        True,
+        "Images smaller than `affinity.crop` are padded to it for the network, as in training "
+        "(code): its GroupNorm sees the padding. Larger ones are never cropped (the code crops).",
+    )
     precision: str = setting("float32", "Arithmetic of the network.", enum=PRECISIONS)
 
 
@@ -208,9 +214,20 @@ class SegmenterSettings:
     )
     iterations: int = setting(20000, "Optimiser steps.", minimum=1)
     batch_size: int = setting(10, "Images per step over all GPUs.", minimum=1)
+    accumulate: int = setting(
+        2,
+        "A step adds up the gradients of so many parts of its batch, each a mean over its own "
+        "pixels (code: 2 of 5 images); more parts take less memory.",
+        minimum=1,
+    )
     crop: int = setting(321, "Side of the square training crop, pixels.", minimum=64)
     scale: tuple[float, ...] = setting(
         [0.5, 1.5], "Range of random scaling before cropping.", minItems=2, maxItems=2
+    )
+    interpolation: str = setting(
+        "bilinear",
+        "Of the scaled image: `bilinear` (DeepLabV2's code) or `bicubic` (as the other stages).",
+        enum=["bilinear", "bicubic"],
     )
     hsv_jitter: int = setting(
         0,

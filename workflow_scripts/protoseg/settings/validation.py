@@ -195,11 +195,15 @@ def head_problems(segmenter: dict[str, Any]) -> list[str]:
             f"segmenter.train_scales: {scales} beside the scale 1, which is always there; list "
             "each further scale once"
         )
-    if head == "deeplab_v3" and segmenter.get("batch_size") == 1:
-        problems.append(
-            "segmenter.batch_size: 1 with head: deeplab_v3, whose BatchNorm after the image "
-            "pooling needs 2 images or more"
-        )
+    batch, parts = segmenter.get("batch_size"), segmenter.get("accumulate")
+    if isinstance(batch, int) and isinstance(parts, int) and 1 <= batch < 2 * parts:
+        if batch < parts:
+            problems.append(f"segmenter.accumulate: {parts} parts of batch_size {batch}; lower it")
+        elif head == "deeplab_v3":
+            problems.append(
+                f"segmenter.batch_size: {batch} in {parts} parts (accumulate) with head: "
+                "deeplab_v3, whose BatchNorm after the image pooling needs 2 images or more"
+            )
     if segmenter.get("init") and segmenter.get("weights") == "classifier":
         problems.append(
             "segmenter.init: it takes the place of weights, which are those of the classifier; "

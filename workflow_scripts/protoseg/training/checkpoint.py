@@ -36,7 +36,7 @@ def training_fingerprint(
     Args:
         settings, code: digests. ids: images that it sees; their labels and sizes count, the folder
             that they lie in does not.
-        files: what it reads besides, such as label maps and the classifier's weights.
+        files: what it reads besides, such as label maps and initial weights.
     """
     data = hashlib.sha256()
     for image_id in ids:
@@ -45,6 +45,11 @@ def training_fingerprint(
         with path.open("rb") as stream:
             data.update(hashlib.file_digest(stream, "sha256").digest())
     return f"{settings}-{code}-{data.hexdigest()[:16]}"
+
+
+def files_among(*weights: str) -> list[Path]:
+    """The values of settings such as `weights` and `init` that are files."""
+    return [path for path in map(Path, weights) if path.is_file()]
 
 
 def save(path: Path, content: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ runs it on its share of each batch (`distributed`); rank 0 writes the checkpoint
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -50,6 +50,7 @@ class FitSettings:
         seed: of data order and augmentation. workers: loader processes of all ranks together.
         fingerprint: of settings, code and data; a checkpoint of another one is refused.
         unused_parameters: whether a loss may leave out some of those that train.
+        accumulate: parts of a batch whose gradients are added up.
     """
 
     batch_size: int
@@ -61,6 +62,7 @@ class FitSettings:
     workers: int
     fingerprint: str
     unused_parameters: bool
+    accumulate: int = 1
 
 
 class BatchLosses(nn.Module):
@@ -138,9 +140,8 @@ def _train(
                 factor = poly_factor(step, max_steps, block=settings.schedule_block)
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
-                losses = compute_losses(_to_device(batch, device))
-                update(network, optimizer, losses["total"], settings.clip_norm)
-                rows.append({name: value.detach() for name, value in losses.items()})
+                parts = split(_to_device(batch, device), settings.accumulate)
+                rows.append(step_on(parts, compute_losses, network, optimizer, settings.clip_norm))
                 bar.update()
             history.append(epoch_row(rows, epoch, optimizer.param_groups[0]["lr"], clock))
             LOG.info("epoch %d/%d: %s", epoch + 1, epochs, summary(history[-1]))
@@ -169,15 +170,34 @@ def _loader(
     )
 
 
-def update(
-    network: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, clip_norm: float
-) -> None:
-    """One step of the optimiser; see `FitSettings` for ``clip_norm``."""
+def split(batch: Batch, parts: int) -> list[Batch]:
+    """A batch in ``parts``, equal to within an image; fewer where it has fewer images."""
+    images = len(next(iter(batch.values())))
+    split_up = {name: value.tensor_split(min(parts, images)) for name, value in batch.items()}
+    return [
+        dict(zip(split_up, values, strict=True)) for values in zip(*split_up.values(), strict=True)
+    ]
+
+
+def step_on(
+    parts: Sequence[Batch],
+    compute_losses: Callable[[Batch], dict[str, Tensor]],
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    clip_norm: float,
+) -> dict[str, Tensor]:
+    """One step of the optimiser on the mean loss of ``parts``; returns the means of all losses."""
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    means: dict[str, Tensor] = {}
+    for part in parts:
+        losses = compute_losses(part)
+        (losses["total"] / len(parts)).backward()
+        for name, value in losses.items():
+            means[name] = means.get(name, 0) + value.detach() / len(parts)
     if clip_norm:
         nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
     optimizer.step()
+    return means
 
 
 def _resume(
