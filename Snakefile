@@ -49,4 +49,11 @@ rule all:
     default_target: True
     input:
         rules.make_report.output,
+        # Without a table nothing says what is wanted: everything.
+        [
+            file
+            for name in EXPERIMENTS.names
+            if not CONFIGURATION.tables
+            for file in experiment_metrics(name)
+        ],
     localrule: True

@@ -14,7 +14,7 @@ from protoseg.slurm import become_the_right_command
 become_the_right_command()
 
 from protoseg.errors import InputError
-from protoseg.settings.configuration import read_configuration, typed
+from protoseg.settings.configuration import SCORED_STAGES, read_configuration, typed
 from protoseg.settings.experiments import all_upstream
 from protoseg.settings.provenance import code_digest
 from protoseg.settings.stage_file import settings_text
@@ -205,13 +205,26 @@ def every(stage, name, experiments=None):
     return list(dict.fromkeys(found))
 
 
-def submissions(wildcards):
-    """The archives for VOC's server, of every experiment after the denseCRF."""
-    if "test" not in PREDICTED:
-        raise WorkflowError(
-            "a submission needs dataset.test_list: name the list of test images"
-        )
-    return every("predictions_crf", "submission.tgz")
+def experiment_metrics(experiment):
+    """Scores of every stage that leads to the predictions of ``experiment``."""
+    needed = all_upstream("predictions", EXPERIMENTS.settings[experiment])
+    return [
+        file
+        for stage in SCORED_STAGES
+        if stage in needed
+        for file in every(stage, "metrics.json", [experiment])
+    ]
+
+
+def test_results(stage, name):
+    """Input function: that file on the images of test_list, of every experiment."""
+
+    def files(wildcards):
+        if "test" not in PREDICTED:
+            raise WorkflowError("set dataset.test_list: name the list of test images")
+        return every(stage, name)
+
+    return files
 
 
 def index_folder(wildcards, input):

@@ -8,6 +8,7 @@ localrules:
     segmenter,
     predictions,
     predictions_crf,
+    test_predictions,
     submission,
     tables,
     figures,
@@ -55,9 +56,14 @@ rule predictions_crf:
         every("predictions_crf", "metrics.json"),
 
 
+rule test_predictions:
+    input:
+        test_results("predictions", "test.h5"),
+
+
 rule submission:
     input:
-        submissions,
+        test_results("predictions_crf", "submission.tgz"),
 
 
 rule tables:
@@ -95,8 +101,5 @@ for name in EXPERIMENTS.names:
         name:
             f"experiment_{name}"
         input:
-            every("maps", "metrics.json", [name]),
-            every("pseudo_labels", "metrics.json", [name]),
-            every("refined_labels", "metrics.json", [name]),
-            every("predictions", "metrics.json", [name]),
+            experiment_metrics(name),
         localrule: True

@@ -182,3 +182,23 @@ def test_reader_survives_pickling_and_a_fork(tmp_path: Path) -> None:
     assert reader.files is not opened
     with get_context("spawn").Pool(1) as pool:
         np.testing.assert_array_equal(pool.apply(reader.label, ("1",)), label_of(1))
+
+
+def test_a_damaged_label_map_is_named(tmp_path: Path) -> None:
+    path = write_labels(tmp_path / "labels.h5", ["1", "2"])
+    with h5py.File(path) as file:
+        place = file["2"].id.get_chunk_info(0)
+    content = bytearray(path.read_bytes())
+    content[place.byte_offset : place.byte_offset + place.size] = bytes(place.size)
+    path.write_bytes(content)
+    reader = ResultReader([path], "labels")
+    assert reader.label("1").shape == label_of(1).shape
+    with pytest.raises(InputError, match=r"labels.h5: 2 is damaged .*; rerun the rule"):
+        reader.label("2")
+
+
+def test_shards_of_one_image_are_refused(tmp_path: Path) -> None:
+    parts = [write_labels(tmp_path / f"{n}.h5", ids) for n, ids in enumerate((["1", "2"], ["2"]))]
+    with pytest.raises(InputError, match=r"0.h5 and .*1.h5 both hold 2"):
+        merge_results(parts, tmp_path / "all.h5", "labels")
+    assert not (tmp_path / "all.h5").exists()

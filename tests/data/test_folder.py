@@ -146,3 +146,15 @@ def test_the_command_writes_an_index(root: Path, tmp_path: Path) -> None:
     given.write_text(json.dumps({"dataset": values}))
     index_dataset.main(Arguments(settings=given, output=output, workers=1))
     assert read_index(output).records == index_of(root).records
+
+
+def test_images_of_the_test_list_need_neither_labels_nor_masks(root: Path) -> None:
+    add_masks(root)
+    table = TABLE.replace("c.jpg,,train all", "c.jpg,,new")
+    (root / "labels.csv").write_text(table)
+    index = index_of(root, test_list="new")
+    assert index.ids("new") == ["c"]
+    assert index["c"].labels == ()
+    assert index["c"].mask is None
+    assert index.ids("train") == ["a", "b"]
+    assert "all" not in index.lists

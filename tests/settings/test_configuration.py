@@ -166,7 +166,7 @@ def test_problems_of_every_part_are_in_one_message() -> None:
     assert message.startswith("9 problem(s)")
 
 
-@pytest.mark.parametrize("seeds", [[], 3, [-1], ["0"], None])
+@pytest.mark.parametrize("seeds", [[], 3, [-1], ["0"], [0, 0], None])
 def test_seeds_are_a_list_of_integers_from_zero(seeds: Any) -> None:
     assert any(problem.startswith("configuration.seeds") for problem in problems_of(seeds=seeds))
 
@@ -203,3 +203,22 @@ def test_numbers_inside_of_texts_of_the_command_line_are_numbers() -> None:
     assert typed(given) == expected
     texts = {"classes": ["cat", "2007_000032"], "title": "[1]", "empty": "", "seed": 7}
     assert typed(texts) == texts
+
+
+@pytest.mark.parametrize("name", ["a b", "", "../x", "..", "a/b", "weights", "tables"])
+def test_a_data_set_needs_a_folder_of_its_own(name: str) -> None:
+    (problem,) = problems_of(dataset={"name": name})
+    assert problem.startswith(f"dataset.name: {name!r}; a name has letters")
+
+
+def test_coco_has_no_test_list() -> None:
+    (problem,) = problems_of(dataset={"kind": "coco", "test_list": "test"})
+    assert problem.startswith("dataset.test_list: kind: coco has none")
+
+
+def test_columns_of_classes_that_do_not_exist_are_problems() -> None:
+    table = {"columns": ["maps.iou.cta", "maps.iou.background", "maps.iou.*"]}
+    classes = {"classes": ["cat", "dog"]}
+    (problem,) = problems_of(tables={"t": {**table, "rows": ["cam"]}}, dataset=classes)
+    assert problem == "tables.t.columns: 'maps.iou.cta': 'cta' is no class; did you mean cat?"
+    read_configuration(config(tables={"t": {**table, "rows": ["cam"]}}))

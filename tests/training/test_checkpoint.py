@@ -70,3 +70,13 @@ def test_fingerprint_of_a_training_knows_its_data(tmp_path: Path) -> None:
     assert of(1, root="moved") == before
     others = [of(2), of(1, ids=("a", "c")), of(1, ids=("a",)), of(1, text="other labels")]
     assert len({before, *others}) == 5
+
+
+def test_damaged_files_are_named_with_their_cure(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    save_weights(path, torch.nn.Linear(2, 2), {})
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(InputError, match=r"weights.pt is damaged .*; rerun the rule that trains"):
+        load_weights(path)
+    with pytest.raises(InputError, match=r"weights.pt is damaged .*; delete it to train from the"):
+        load_checkpoint(path, "f")

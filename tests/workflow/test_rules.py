@@ -197,3 +197,31 @@ def test_class_prototypes_are_averaged_where_they_have_a_share(tmp_path: Path) -
     assert output.count("train the classifier") == 1
     assert output.count("average the prototypes of classes, seed 0, by class") == 1
     assert "average the prototypes of sipe" not in output
+
+
+def test_test_predictions_score_nothing(tmp_path: Path) -> None:
+    config = {"dataset": {"test_list": "val"}, "shards": 1, "experiments": {"cam": {}}}
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config))
+    done = snakemake(tmp_path, "test_predictions", *PLAN, "--configfile", str(file))
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    assert output.count("predict with cam, seed 0, test 1-of-1") == 1
+    assert "evaluate" not in output
+    assert "refine_predictions" not in output
+
+
+def test_without_tables_every_experiment_runs(tmp_path: Path) -> None:
+    supervised = {"base": "cam", "segmenter": {"labels": "ground_truth"}}
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump({"experiments": {"cam": {}, "full": supervised}}))
+    done = snakemake(tmp_path, *PLAN, "--configfile", str(file))
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    for stage in ("maps", "pseudo_labels", "refined_labels", "predictions"):
+        assert output.count(f"score the {stage} of cam, seed 0") == 1
+    assert output.count("score the predictions of full, seed 0") == 1
+    done = snakemake(tmp_path, "experiment_full", *PLAN, "--configfile", str(file))
+    output = done.stdout + done.stderr
+    assert "train the segmenter of full" in output
+    assert "train the classifier" not in output

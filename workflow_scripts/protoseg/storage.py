@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -162,14 +163,23 @@ class ResultReader:
         self.check_ids([image_id], "the requested ids")
         raise AssertionError("unreachable")
 
+    def _content(self, image_id: str, dataset: h5py.Dataset) -> NDArray[Any]:
+        try:
+            return np.asarray(dataset[()])
+        except OSError as error:
+            where = " and ".join(map(str, self.paths))
+            raise InputError(
+                f"{where}: {image_id} is damaged ({error}); rerun {RERUN[self.kind]}"
+            ) from error
+
     def label(self, image_id: str) -> NDArray[np.uint8]:
         """Label map [H, W] uint8."""
-        return np.asarray(self.dataset(image_id)[()], np.uint8)
+        return np.asarray(self._content(image_id, self.dataset(image_id)), np.uint8)
 
     def maps(self, image_id: str) -> ScaleMaps:
         """Maps of one image, per scale."""
         dataset = self.dataset(image_id)
-        flat, grids = dataset[()], dataset.attrs["grids"].tolist()
+        flat, grids = self._content(image_id, dataset), dataset.attrs["grids"].tolist()
         starts = itertools.accumulate((h * w for h, w in grids), initial=0)
         scales = tuple(
             flat[:, start : start + h * w].reshape(len(flat), h, w)
@@ -194,6 +204,9 @@ def merge_results(parts: Sequence[Path], output: Path, kind: str) -> None:
     found = sorted(
         (image_id, number) for number, file in enumerate(reader.files) for image_id in file
     )
+    for (image_id, number), (following, other) in itertools.pairwise(found):
+        if image_id == following:
+            raise InputError(f"{parts[number]} and {parts[other]} both hold {image_id}")
     last = {number: image_id for image_id, number in found}
     with write_results(output, kind, names, fingerprint) as writer:
         for image_id, number in found:

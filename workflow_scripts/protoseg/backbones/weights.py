@@ -28,7 +28,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise WeightsError(f"weights file {path} cannot be read by torch.load: {error}") from error
+        raise WeightsError(
+            f"weights file {path} is damaged, or holds more than tensors ({type(error).__name__}); "
+            "download it again"
+        ) from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(f"weights file {path} holds no state dict of tensors")

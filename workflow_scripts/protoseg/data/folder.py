@@ -4,7 +4,8 @@ In: `labels.csv` with the columns `image` (a file name under `images/`) and `lab
 separated by `|`, or by spaces where no row has a `|`), perhaps `lists` (names of the image's lists,
 by spaces or `|`). A list may also be `lists/<name>.txt`, an image per line. Masks are optional:
 `masks/<image without ending>.png`, with `classes.txt` that names the classes of the pixel values
-1, 2, ..., one per line; without masks nothing can be scored.
+1, 2, ..., one per line; without masks nothing can be scored. Images of `dataset.test_list` need
+neither labels nor masks.
 Out: `DatasetIndex`, or one error with all problems. Ids are the file names without ending.
 """
 
@@ -24,6 +25,7 @@ from protoseg.data.voc import (
     inspect,
     mask_values,
     read_list,
+    test_lists,
 )
 from protoseg.settings.schema import DatasetSettings
 
@@ -84,7 +86,7 @@ def read_lists(
     ids = {name: image_id for image_id, row in rows.items() for name in (image_id, row["image"])}
     named = {i: row.get("lists", "").replace("|", " ").split() for i, row in rows.items()}
     lists = {}
-    for name in annotated_lists(settings):
+    for name in dict.fromkeys([*annotated_lists(settings), *test_lists(settings)]):
         path = root / "lists" / f"{name}.txt"
         members = [image_id for image_id, names in named.items() if name in names]
         if path.is_file() or not members:
@@ -112,6 +114,8 @@ def index_folder(settings: DatasetSettings, workers: int) -> DatasetIndex:
     places = {name: position for position, name in enumerate(classes, 1)}
     labels = {i: tuple(sorted({places[t] for t in of if t in places})) for i, of in tags.items()}
     lists, values = read_lists(root, rows, settings, problems), mask_values(classes, names)
+    annotated = set(chain.from_iterable(lists[name] for name in annotated_lists(settings)))
+    labels = {i: of for i, of in labels.items() if i in annotated}
     if not masks.is_dir():
         LOG.warning("%s: no such folder; nothing of this data set can be scored", masks)
 

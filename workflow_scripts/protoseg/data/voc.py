@@ -106,12 +106,16 @@ def annotated_lists(settings: DatasetSettings) -> list[str]:
     return list(dict.fromkeys(chain.from_iterable(named_lists(parse(one)) for one in chosen)))
 
 
+def test_lists(settings: DatasetSettings) -> list[str]:
+    """Names of the lists of `test_list`, whose images need no annotation."""
+    return list(named_lists(parse(settings.test_list))) if settings.test_list else []
+
+
 def read_lists(root: Path, settings: DatasetSettings) -> tuple[dict[str, list[str]], list[str]]:
     """Ids of the lists that the settings name, the test list too, and the problems found."""
     problems: list[str] = []
     folder = root / "ImageSets" / "Segmentation"
-    test = named_lists(parse(settings.test_list)) if settings.test_list else []
-    names = dict.fromkeys([*annotated_lists(settings), *test])
+    names = dict.fromkeys([*annotated_lists(settings), *test_lists(settings)])
     return {name: read_list(folder / f"{name}.txt", problems) for name in names}, problems
 
 

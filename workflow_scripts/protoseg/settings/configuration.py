@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +65,12 @@ TOP_SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
     "properties": {
         "title": {"type": "string"},
-        "seeds": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
+        "seeds": {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 0},
+            "minItems": 1,
+            "uniqueItems": True,
+        },
         "shards": {"type": "integer", "minimum": 1},
         "background_factors": {
             "type": "array",
@@ -130,9 +136,10 @@ def read_configuration(config: dict[str, Any]) -> Configuration:
     names = experiments.names
     tables = {}
     given = config.get("tables")
+    classes = experiments.dataset["classes"]
     for table, spec in given.items() if isinstance(given, dict) else []:
         tables[table], found = complete_table(table, spec, names)
-        problems += found
+        problems += found or class_problems(table, tables[table].get("columns", []), classes)
     panels, _ = well_formed(config.get("panels"), PANELS_SCHEMA, "panels")
     for name in [*panels.get("maps", []), *([panels["labels"]] if "labels" in panels else [])]:
         if name not in names:
@@ -182,6 +189,17 @@ def complete_table(table: str, spec: Any, names: list[str]) -> tuple[dict[str, A
         problems = empty_columns(columns, reported, bool(set(rows) & set(names)))
     problems = [f"tables.{table}.{problem}" for problem in problems]
     return {**spec, "rows": rows, "reported": reported}, problems
+
+
+def class_problems(table: str, columns: list[str], classes: Sequence[str]) -> list[str]:
+    """Columns of a class that is none of ``classes``, where these are given."""
+    known = ["background", *classes]
+    named = [(column, column.split(".", 2)[-1]) for column in columns if ".iou." in column]
+    return [
+        f"tables.{table}.columns: {column!r}: {name!r} is no class{nearest(name, known)}"
+        for column, name in named
+        if classes and not fnmatch.filter(known, name)
+    ]
 
 
 def by_column(figures: Any, columns: list[str]) -> dict[str, float]:

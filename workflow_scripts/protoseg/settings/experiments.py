@@ -56,6 +56,7 @@ EXPERIMENT_SCHEMA = DEFAULTS_SCHEMA | {
     }
 }
 NAME = re.compile(r"[A-Za-z0-9_.+-]+")  # names are folders under results/
+RESERVED = ("figures", "report.html", "specs", "tables", "weights")  # other things there
 
 
 def upstream(stage: str, settings: dict[str, dict[str, Any]]) -> tuple[str, ...]:
@@ -170,6 +171,7 @@ def read_experiments(config: dict[str, Any]) -> tuple[Experiments, list[str]]:
     Each part is checked where it stands: an experiment's own settings, not those of its base.
     """
     dataset, problems = well_formed(config.get("dataset"), DATASET_SCHEMA, "dataset")
+    problems += dataset_problems(dataset)
     common, found = well_formed(config.get("defaults"), DEFAULTS_SCHEMA, "defaults")
     problems += found
     if not config.get("experiments"):
@@ -198,6 +200,20 @@ def read_experiments(config: dict[str, Any]) -> tuple[Experiments, list[str]]:
         seeds=tuple(seeds) if isinstance(seeds := config.get("seeds", [0]), list) else (),
     )
     return experiments, problems
+
+
+def dataset_problems(dataset: dict[str, Any]) -> list[str]:
+    """A name that cannot be a folder of its own under results/; a list that the kind has not."""
+    problems = []
+    name = dataset.get("name", "demo")
+    if not NAME.fullmatch(name) or name.strip(".") == "" or name in RESERVED:
+        problems.append(
+            f"dataset.name: {name!r}; a name has letters, digits and any of _ . + - only, and is "
+            f"none of {', '.join(RESERVED)}"
+        )
+    if dataset.get("kind") == "coco" and dataset.get("test_list"):
+        problems.append("dataset.test_list: kind: coco has none; use kind: folder for its images")
+    return problems
 
 
 def base_order(raw: dict[str, dict[str, Any]]) -> tuple[list[str], dict[str, str]]:

@@ -30,7 +30,7 @@ class DatasetSettings:
         "demo",
         "`voc`: the VOC 2012 folder layout at `root`. `demo`: the same, drawn at `root` first. "
         "`coco`: COCO 2014, its lists are `train` and `val`. `folder`: your own images and a table "
-        "of their labels (`data/folder.py` says how).",
+        "of their labels (README: your own images).",
         enum=["voc", "demo", "coco", "folder"],
     )
     root: str = setting("data/demo", "Folder of the data set, from the working directory.")
@@ -68,8 +68,8 @@ class DatasetSettings:
     val_list: str = setting("val", "Images on which the segmenter predicts and is scored.")
     test_list: str = setting(
         "",
-        "VOC: images without annotations, for the test server: `snakemake submission` predicts on "
-        "them and packs the archive. Empty: none.",
+        "Images without annotations: `snakemake test_predictions` predicts on them, `snakemake "
+        "submission` also packs the archive for VOC's server. Not for COCO. Empty: none.",
     )
     demo_train_images: int = setting(240, "Demo: images to draw for training.", minimum=20)
     demo_val_images: int = setting(60, "Demo: images to draw for validation.", minimum=4)

@@ -67,7 +67,7 @@ def load_checkpoint(path: Path, fingerprint: str) -> dict[str, Any] | None:
     """
     if not path.is_file():
         return None
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = _load(path, "delete it to train from the start")
     if content["fingerprint"] != fingerprint:
         raise CheckpointMismatchError(
             f"checkpoint {path} was written with other settings, code or data (digests "
@@ -96,5 +96,13 @@ def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """State dict and `about` of a file of `save_weights`."""
     if not path.is_file():
         raise InputError(f"weights {path} do not exist; rerun the stage that trains them")
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = _load(path, "rerun the rule that trains it (snakemake -R)")
     return content["state_dict"], content["about"]
+
+
+def _load(path: Path, cure: str) -> dict[str, Any]:
+    """Content of a file of `save`; raises InputError with the ``cure`` where it is damaged."""
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:
+        raise InputError(f"{path} is damaged or no file of protoseg; {cure}") from error
