@@ -17,7 +17,8 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 HALF := $(shell echo $$(( ($$(nproc) + 1) / 2 )))
 demo: $(VENV)/run
 	snakemake --quiet rules --resources gpu=2 --set-threads train_classifier=$(HALF) \
-	  train_affinity=$(HALF) train_segmenter=$(HALF)
+	  train_affinity=$(HALF) train_segmenter=$(HALF) || \
+	  { tail -n 20 "$$(ls -t logs/*/*.log logs/*/*/*.log | head -n 1)"; exit 1; }
 	cat results/tables/demo.md results/tables/methods.md
 	@echo "report: results/report.html"
 

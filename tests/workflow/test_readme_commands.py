@@ -69,7 +69,7 @@ PLANNED: dict[str, tuple[Change, dict[str, int]]] = {
         {"train_classifier": 1, "export_maps": 2, "merge_shards": 2, "evaluate_maps": 2, "maps": 1},
     ),
     "one experiment": (both, STAGES_FROM_MAPS | {"experiment_cam": 1}),
-    "only what a new experiment or row needs": (
+    "only what a new row of a table needs": (
         new_row,
         SEGMENTER | {"refine_labels": 2, "merge_shards": 3, "evaluate_labels": 2} | END,
     ),
@@ -132,3 +132,20 @@ def test_others_finish_where_one_experiment_fails(workflow: Workflow) -> None:
     assert scores.read_text() != before
     assert not (repository / weights).exists()
     assert workflow.reruns(*COMMANDS[GO_ON]) == WHOLE
+
+
+def test_a_list_that_no_training_reads_leaves_what_is_there(workflow: Workflow) -> None:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    block = text.partition("A change of any list")[2].split("```")[1]
+    index, touch, target = (
+        shlex.split(line)[1:] for line in block.splitlines() if line.startswith("snakemake ")
+    )
+    workflow.config["dataset"]["test_list"] = "val"
+    assert workflow.reruns(*target)["train_segmenter"] == 3
+    workflow.snakemake(*(argument.replace("voc12", "tiny") for argument in index))
+    workflow.snakemake(*touch)
+    # The segmenter of `sipe`, with all before it, was not there.
+    assert workflow.reruns(*target)["train_segmenter"] == 1
+    cam = "results/tiny/cam/seed0/predictions_crf/submission.tgz"
+    needed = {"predict": 1, "refine_predictions": 1, "make_submission": 1, "merge_shards": 2}
+    assert workflow.reruns("--", cam) == needed

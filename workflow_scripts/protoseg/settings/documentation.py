@@ -34,11 +34,12 @@ the whole configuration. Unknown settings and values outside the limits are erro
 | `background_factors` | what `snakemake background_factors` tries; {factors} |
 
 `sweep: {{stage.setting: [values]}}` adds an experiment for every combination of values. `rows` are
-experiments, patterns of them (`sipe*`) or names that `reported` has alone; without it they are
-those of `reported`. `columns` are `stage.miou`, `stage.iou.class` (`*` for all) and
-`maps.best_threshold_miou`. `reported` holds a paper's figures by row: one number, a list in the
-order of the columns (null for none) or a mapping of columns. `share_of` is the row that is 100 %,
-or a mapping that gives rows such a row each.
+experiments, patterns of them (`sipe*`) or names that stand in `reported` alone; a table without
+`rows` has those of `reported`. `columns` are `stage.miou`, `stage.iou.class` (`*` for all) and
+`maps.best_threshold_miou`; `test.miou` and `test_crf.miou` are figures of a test server, which
+`reported` alone can fill. `reported` holds a paper's figures by row: one number, a list in the
+order of the columns (null for none) or a mapping of columns. `share_of` names the row that is
+100 %: one for all rows (`supervised`), or one for each (`{{sipe: supervised}}`).
 
 `preset: name`, beside the stages of an experiment or of `defaults`, puts a recipe for the segmenter
 between what it is based on and its own settings:
