@@ -135,7 +135,11 @@ def test_a_table_without_rows_or_columns(root: Path, table: str | None) -> None:
     (root / "labels.csv").unlink()
     if table is not None:
         (root / "labels.csv").write_text(table)
-    reason = "mend dataset.root" if table is None else "write the columns image and labels"
+    reason = (
+        "mend dataset.root"
+        if table is None
+        else "write the columns image and labels, parted by commas"
+    )
     assert reason in problems(root)[0]
 
 

@@ -46,7 +46,13 @@ def read_table(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError([f"{path}: no readable table ({error}); mend dataset.root"]) from error
     if not {"image", "labels"} <= set(columns) or not rows:
-        raise DatasetError([f"{path}: write the columns image and labels, and a row per image"])
+        found_columns = ", ".join(columns) or "none"
+        raise DatasetError(
+            [
+                f"{path}: {len(rows)} rows with the columns {found_columns}; write the columns "
+                "image and labels, parted by commas, and a row per image"
+            ]
+        )
     found: dict[str, dict[str, str]] = {}
     problems = []
     for row in rows:

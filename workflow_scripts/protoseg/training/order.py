@@ -31,7 +31,8 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
     ) -> None:
         if length < batch_size:
             raise InputError(
-                f"{length} training images are fewer than a batch of {batch_size}; lower batch_size"
+                f"{length} training images are fewer than a batch of {batch_size}; lower "
+                "batch_size, or mend dataset.train_list (classifier) or labels_list (the others)"
             )
         if batch_size % ranks:
             raise InputError(
