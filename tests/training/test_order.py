@@ -45,9 +45,38 @@ def test_ranks_share_every_batch() -> None:
     whole = batches(0, 5, batch_size=4)
     shares = [list(EpochBatches(11, 4, 0, rank, 2)) for rank in range(2)]
     assert all(len(part) == 2 for share in shares for part in share)
-    joined = [[key[1] for key in one + other] for one, other in zip(*shares, strict=True)]
+    joined = [
+        [key[1] for pair in zip(*parts, strict=True) for key in pair]
+        for parts in zip(*shares, strict=True)
+    ]
     assert joined == batches(0, 0, batch_size=4)
     assert joined != whole
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "parts", "ranks", "sizes"),
+    [
+        (10, 1, 1, [[10]]),
+        (10, 3, 1, [[4, 3, 3]]),
+        (10, 2, 2, [[3, 2], [2, 3]]),
+        (12, 2, 3, [[2, 2]] * 3),
+        (10, 2, 5, [[1, 1]] * 5),
+        (10, 2, 10, [[1]] * 10),
+    ],
+)
+def test_parts_are_the_same_images_for_every_number_of_ranks(
+    batch_size: int, parts: int, ranks: int, sizes: list[list[int]]
+) -> None:
+    shares = [EpochBatches(batch_size, batch_size, 0, rank, ranks) for rank in range(ranks)]
+    assert [share.part_sizes(parts) for share in shares] == sizes
+    (whole,) = EpochBatches(batch_size, batch_size, 0)
+    start = 0
+    cut = {rank: iter(next(iter(share))) for rank, share in enumerate(shares)}
+    for part in zip(*sizes, strict=True):
+        held = {next(cut[rank]) for rank, count in enumerate(part) for _ in range(count)}
+        assert held == set(whole[start : start + sum(part)])
+        start += sum(part)
+    assert start == batch_size
 
 
 def test_batch_that_ranks_cannot_share() -> None:

@@ -63,7 +63,7 @@ def dsrg_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
 
 
 def dsrg_terms(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Background and foreground term of DSRG's loss, each a mean over images.
+    """Background and foreground term of DSRG's loss, each a mean over the images of all ranks.
 
     Per image: the mean of -log p over the background pixels, and over all foreground pixels
     together, where p = normalise(softmax + 1e-4). An image without such pixels adds 0 and counts.
@@ -75,9 +75,12 @@ def dsrg_terms(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     target = torch.where(valid, label, 0).long()
     losses = -log_p.gather(1, target[:, None])[:, 0]  # [B, H, W]
 
+    images = sum_over_ranks(torch.tensor(len(label), device=label.device))
+
     def image_mean(mask: Tensor) -> Tensor:
         counts = mask.sum(dim=(1, 2)).to(losses.dtype)
-        return ((losses * mask).sum(dim=(1, 2)) / counts.clamp(min=DSRG_FLOOR)).mean()
+        means = (losses * mask).sum(dim=(1, 2)) / counts.clamp(min=DSRG_FLOOR)
+        return world_size() * means.sum() / images
 
     return image_mean(label == 0), image_mean(_is_foreground(label))
 

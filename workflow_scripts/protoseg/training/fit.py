@@ -120,6 +120,7 @@ def _train(
     place(network, device)
     length: int = len(dataset)  # type: ignore[arg-type]
     batches = EpochBatches(length, settings.batch_size, settings.seed, rank(), world_size())
+    sizes = batches.part_sizes(settings.accumulate)
     max_steps = settings.max_steps or settings.epochs * len(batches)
     epochs = -(-max_steps // len(batches))
     optimizer = torch.optim.SGD(groups, lr=groups[0]["lr"])
@@ -140,7 +141,7 @@ def _train(
                 factor = poly_factor(step, max_steps, block=settings.schedule_block)
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * factor
-                parts = split(_to_device(batch, device), settings.accumulate)
+                parts = split(_to_device(batch, device), sizes)
                 rows.append(step_on(parts, compute_losses, network, optimizer, settings.clip_norm))
                 bar.update()
             history.append(epoch_row(rows, epoch, optimizer.param_groups[0]["lr"], clock))
@@ -170,13 +171,10 @@ def _loader(
     )
 
 
-def split(batch: Batch, parts: int) -> list[Batch]:
-    """A batch in ``parts``, equal to within an image; fewer where it has fewer images."""
-    images = len(next(iter(batch.values())))
-    split_up = {name: value.tensor_split(min(parts, images)) for name, value in batch.items()}
-    return [
-        dict(zip(split_up, values, strict=True)) for values in zip(*split_up.values(), strict=True)
-    ]
+def split(batch: Batch, sizes: list[int]) -> list[Batch]:
+    """Parts of a batch with so many images each."""
+    columns = {name: value.split(sizes) for name, value in batch.items()}
+    return [dict(zip(columns, part, strict=True)) for part in zip(*columns.values(), strict=True)]
 
 
 def step_on(

@@ -41,13 +41,23 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
                 "fewer GPUs"
             )
         self.length, self.batch_size, self.seed, self.epoch = length, batch_size, seed, 0
-        self.rank, self.share = rank, batch_size // ranks
+        self.rank, self.ranks = rank, ranks
 
     def __len__(self) -> int:
         return self.length // self.batch_size
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
-        first, end = self.rank * self.share, len(self) * self.batch_size
-        for start in range(first, end, self.batch_size):
-            yield [(self.epoch, int(i)) for i in order[start : start + self.share]]
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            batch = order[start : start + self.batch_size]
+            yield [(self.epoch, int(i)) for i in batch[self.rank :: self.ranks]]
+
+    def part_sizes(self, parts: int) -> list[int]:
+        """How many images of the rank's share lie in each of equal ``parts`` of the whole batch.
+
+        Fewer parts where a rank would have none in one. So a part holds the same images whatever
+        the number of ranks.
+        """
+        whole = np.arange(self.batch_size)
+        split_up = np.array_split(whole, min(parts, self.batch_size // self.ranks))
+        return [int((part % self.ranks == self.rank).sum()) for part in split_up]
