@@ -161,13 +161,19 @@ def test_default_configuration_trains_shared_classifiers_once(tmp_path: Path) ->
     assert "denseCRF on the predictions" not in output
 
 
-def test_submission_predicts_on_the_test_list_alone(tmp_path: Path) -> None:
-    config = {"dataset": {"test_list": "val"}, "shards": 1, "experiments": {"cam": {}}}
-    file = tmp_path / "config.yaml"
+def planned(folder: Path, config: dict[str, Any], *targets: str) -> str:
+    """What a dry run with ``config`` says."""
+    file = folder / "config.yaml"
     file.write_text(yaml.safe_dump(config))
-    done = snakemake(tmp_path, "submission", *PLAN, "--configfile", str(file))
+    done = snakemake(folder, *targets, *PLAN, "--configfile", str(file))
     output = done.stdout + done.stderr
     assert done.returncode == 0, output
+    return output
+
+
+def test_submission_predicts_on_the_test_list_alone(tmp_path: Path) -> None:
+    config = {"dataset": {"test_list": "val"}, "shards": 1, "experiments": {"cam": {}}}
+    output = planned(tmp_path, config, "submission")
     for message in (
         "predict with cam, seed 0, test 1-of-1",
         "denseCRF on the predictions of cam, seed 0, test 1-of-1",
@@ -189,11 +195,7 @@ def test_seeds_and_numbers_of_settings_can_come_from_the_command_line(tmp_path: 
 def test_class_prototypes_are_averaged_where_they_have_a_share(tmp_path: Path) -> None:
     with_share = {"base": "sipe", "maps": {"class_prototype_share": 0.5}}
     experiments = {"sipe": {"classifier": {"prototypes": "image"}}, "classes": with_share}
-    file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump({"shards": 2, "experiments": experiments}))
-    done = snakemake(tmp_path, "maps", *PLAN, "--configfile", str(file))
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, output
+    output = planned(tmp_path, {"shards": 2, "experiments": experiments}, "maps")
     assert output.count("train the classifier") == 1
     assert output.count("average the prototypes of classes, seed 0, by class") == 1
     assert "average the prototypes of sipe" not in output
@@ -201,11 +203,7 @@ def test_class_prototypes_are_averaged_where_they_have_a_share(tmp_path: Path) -
 
 def test_test_predictions_score_nothing(tmp_path: Path) -> None:
     config = {"dataset": {"test_list": "val"}, "shards": 1, "experiments": {"cam": {}}}
-    file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump(config))
-    done = snakemake(tmp_path, "test_predictions", *PLAN, "--configfile", str(file))
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, output
+    output = planned(tmp_path, config, "test_predictions")
     assert output.count("predict with cam, seed 0, test 1-of-1") == 1
     assert "evaluate" not in output
     assert "refine_predictions" not in output
@@ -213,15 +211,11 @@ def test_test_predictions_score_nothing(tmp_path: Path) -> None:
 
 def test_without_tables_every_experiment_runs(tmp_path: Path) -> None:
     supervised = {"base": "cam", "segmenter": {"labels": "ground_truth"}}
-    file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump({"experiments": {"cam": {}, "full": supervised}}))
-    done = snakemake(tmp_path, *PLAN, "--configfile", str(file))
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, output
+    config = {"experiments": {"cam": {}, "full": supervised}}
+    output = planned(tmp_path, config)
     for stage in ("maps", "pseudo_labels", "refined_labels", "predictions"):
         assert output.count(f"score the {stage} of cam, seed 0") == 1
     assert output.count("score the predictions of full, seed 0") == 1
-    done = snakemake(tmp_path, "experiment_full", *PLAN, "--configfile", str(file))
-    output = done.stdout + done.stderr
+    output = planned(tmp_path, config, "experiment_full")
     assert "train the segmenter of full" in output
     assert "train the classifier" not in output

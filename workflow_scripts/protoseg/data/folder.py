@@ -20,12 +20,12 @@ from protoseg.data.checks import DatasetError, ImageFiles
 from protoseg.data.index import DatasetIndex
 from protoseg.data.voc import (
     Annotated,
+    all_lists,
     annotated_lists,
     checked_index,
     inspect,
     mask_values,
     read_list,
-    test_lists,
 )
 from protoseg.settings.schema import DatasetSettings
 
@@ -92,7 +92,7 @@ def read_lists(
     ids = {name: image_id for image_id, row in rows.items() for name in (image_id, row["image"])}
     named = {i: row.get("lists", "").replace("|", " ").split() for i, row in rows.items()}
     lists = {}
-    for name in dict.fromkeys([*annotated_lists(settings), *test_lists(settings)]):
+    for name in all_lists(settings):
         path = root / "lists" / f"{name}.txt"
         members = [image_id for image_id, names in named.items() if name in names]
         if path.is_file() or not members:

@@ -106,17 +106,18 @@ def annotated_lists(settings: DatasetSettings) -> list[str]:
     return list(dict.fromkeys(chain.from_iterable(named_lists(parse(one)) for one in chosen)))
 
 
-def test_lists(settings: DatasetSettings) -> list[str]:
-    """Names of the lists of `test_list`, whose images need no annotation."""
-    return list(named_lists(parse(settings.test_list))) if settings.test_list else []
+def all_lists(settings: DatasetSettings) -> list[str]:
+    """The same and those of `test_list`, whose images need no annotation."""
+    test = named_lists(parse(settings.test_list)) if settings.test_list else ()
+    return list(dict.fromkeys([*annotated_lists(settings), *test]))
 
 
 def read_lists(root: Path, settings: DatasetSettings) -> tuple[dict[str, list[str]], list[str]]:
     """Ids of the lists that the settings name, the test list too, and the problems found."""
     problems: list[str] = []
     folder = root / "ImageSets" / "Segmentation"
-    names = dict.fromkeys([*annotated_lists(settings), *test_lists(settings)])
-    return {name: read_list(folder / f"{name}.txt", problems) for name in names}, problems
+    lists = {name: read_list(folder / f"{name}.txt", problems) for name in all_lists(settings)}
+    return lists, problems
 
 
 def read_names(path: Path) -> list[str]:
