@@ -12,7 +12,7 @@ from itertools import cycle, islice
 
 import numpy as np
 import torch
-from measure import Comparison, Cost, command, cost_of
+from measure import Comparison, Cost, command, cost_of, costs_of
 from numpy.typing import NDArray
 from sample import HEIGHT, WIDTH, Sample, localization_maps, samples
 from textbook.evaluation import Scored, confusion_at, confusion_of_labels, mean_iou, sweep
@@ -83,8 +83,9 @@ def compare_labels(found: list[Sample]) -> Comparison:
     random = np.random.default_rng(0)
     masks = [sample.mask for sample in islice(cycle(found), MANY)]
     pairs = [(mask, perturbed(mask, random)) for mask in masks]
-    expected, textbook = cost_of(partial(count_published, pairs), repeats=REPEATS)
-    result, library = cost_of(partial(count, pairs), repeats=REPEATS)
+    (expected, textbook), (result, library) = costs_of(
+        partial(count_published, pairs), partial(count, pairs), rounds=5
+    )
     equal = "equal" if np.array_equal(result[0], expected[0]) else "different"
     return Comparison(
         f"one mIoU of {MANY} label maps of 500 x 375",

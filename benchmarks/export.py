@@ -14,12 +14,13 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from measure import Comparison, command, cost_of
+from measure import Comparison, command, costs_of
 from numpy.typing import NDArray
 from PIL import Image
 from sample import samples
@@ -28,10 +29,10 @@ from torch import Tensor
 
 from protoseg.data.images import read_image
 from protoseg.data.index import DatasetIndex, ImageRecord
-from protoseg.localization.export import export_maps, load_folded_network
+from protoseg.localization.export import export_maps
 from protoseg.localization.fusion import fused_maps
 from protoseg.localization.network import LocalizationNetwork
-from protoseg.localization.train import build_network
+from protoseg.localization.train import build_network, load_network
 from protoseg.settings.classifier import ClassifierSettings
 from protoseg.settings.maps import MapsSettings
 from protoseg.storage import ResultReader, write_results
@@ -79,7 +80,7 @@ def networks(
     for target, source in zip(published.parts(), sources, strict=True):
         values = source.state_dict().values()
         target.load_state_dict(dict(zip(target.state_dict(), values, strict=True)))
-    return published, *load_folded_network(folder / "weights.pt", torch.device("cpu"))
+    return published, *load_network(folder / "weights.pt", torch.device("cpu"))
 
 
 def label_of(index: DatasetIndex, image_id: str) -> Tensor:
@@ -135,15 +136,20 @@ def compare_backbone(backbone: str, count: int, folder: Path) -> list[Comparison
     weights = initial_weights(backbone)
     index = index_of([sample.pixels for sample in samples(count)], folder)
     published, network, classifier = networks(backbone, weights, folder)
-    _, textbook_cost = cost_of(lambda: textbook_export(published, index, folder), items=count)
+    paths = {precision: folder / f"{precision}.h5" for precision in SETTINGS}
+    exports = [
+        partial(library_export, network, classifier, index, settings, paths[precision])
+        for precision, settings in SETTINGS.items()
+    ]
+    (_, textbook_cost), *costs = costs_of(
+        partial(textbook_export, published, index, folder),
+        *exports,
+        rounds=2,
+        repeats=2,
+        items=count,
+    )
     comparisons = []
-    for precision, settings in SETTINGS.items():
-        path = folder / f"{precision}.h5"
-
-        def export(settings: MapsSettings = settings, path: Path = path) -> None:
-            library_export(network, classifier, index, settings, path)
-
-        _, cost = cost_of(export, items=count, repeats=2)
+    for (precision, path), (_, cost) in zip(paths.items(), costs, strict=True):
         found = outputs(index, folder, path)
         kind = "random" if weights == "random" else "ImageNet"
         text = (

@@ -25,6 +25,7 @@ from protoseg.affinity import train as affinity
 from protoseg.affinity.model import AffinityModel
 from protoseg.affinity.refine import walk_settings
 from protoseg.affinity.walk import random_walk
+from protoseg.backbones.folding import for_evaluation
 from protoseg.data.index import DatasetIndex, ImageRecord
 from protoseg.localization import train as localization
 from protoseg.localization.export import export_maps
@@ -177,7 +178,8 @@ def segmenter_stage(sizes: Sizes, device: torch.device, compiled: bool) -> Stage
 def export_stage(sizes: Sizes, device: torch.device, folder: Path, precision: str) -> Stage:
     """SIPE at four scales, each with its mirror."""
     classifier = ClassifierSettings(prototypes="image", backbone=sizes.backbone)
-    network = place(localization.build_network(classifier, len(CLASSES), "random"), device).eval()
+    network = localization.build_network(classifier, len(CLASSES), "random")
+    network = for_evaluation(network, device)
     index, ids = stored_images(sizes, folder)
     settings = MapsSettings(precision=precision)
 
@@ -189,7 +191,7 @@ def export_stage(sizes: Sizes, device: torch.device, folder: Path, precision: st
 
 def prediction_stage(sizes: Sizes, device: torch.device, folder: Path, precision: str) -> Stage:
     """DeepLabV2 at its test scales."""
-    network = segmenter_of(sizes, device)[1].eval()
+    network = for_evaluation(segmenter_of(sizes, device)[1], device)
     index, ids = stored_images(sizes, folder)
     settings = PredictionsSettings(precision=precision)
 

@@ -12,11 +12,12 @@ import ctypes
 import json
 import logging
 import multiprocessing
+import os
 import pickle
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,7 +31,8 @@ MEBIBYTE = 2**20
 class Cost:
     """Of one run: wall clock and processor time in seconds, growth of memory at its peak in MiB.
 
-    Processor time and memory include child processes.
+    Processor time includes child processes and what they started; memory is that of this process,
+    or of a child that has ended if it had more.
     """
 
     seconds: float
@@ -91,6 +93,24 @@ def cost_of(work: Callable[[], Result], *, repeats: int = 1, items: int = 1) -> 
     return result, cost
 
 
+def costs_of(
+    *works: Callable[[], Any], rounds: int, repeats: int = 1, items: int = 1
+) -> list[tuple[Any, Cost]]:
+    """`cost_of` each of ``works`` in turn, ``rounds`` times: what else runs here meets them all.
+
+    Returns:
+        Of each its first result, its least times and its memory in the first round.
+    """
+    found = [[cost_of(work, repeats=repeats, items=items) for work in works] for _ in range(rounds)]
+    return [(runs[0][0], least([cost for _, cost in runs])) for runs in zip(*found, strict=True)]
+
+
+def least(costs: Sequence[Cost]) -> Cost:
+    """The least times, the memory of the first."""
+    seconds = min(cost.seconds for cost in costs)
+    return Cost(seconds, min(cost.core_seconds for cost in costs), costs[0].mebibytes)
+
+
 def _measure(work: Callable[[], Any], repeats: int, items: int, sender: Any) -> None:
     before, files = _resident()
     seconds, core_seconds, mebibytes = [], [], 0.0
@@ -122,7 +142,18 @@ def _peak() -> float:
 
 def _processor() -> float:
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    ended = sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    tasks = Path("/proc/self/task").glob("*/children")
+    return ended + sum(_processor_of(child) for task in tasks for child in task.read_text().split())
+
+
+def _processor_of(process: str) -> float:
+    """Of a child that still runs, such as the server that forks workers, and of its own children.
+
+    Four fields from the 14th on; the second is a name in parentheses, which may have spaces.
+    """
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def report(comparisons: list[Comparison]) -> None:

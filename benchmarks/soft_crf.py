@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from measure import Comparison, command, cost_of
+from measure import Comparison, command, costs_of
 from numpy.typing import NDArray
 from sample import Sample, samples
 from textbook.soft_crf import refined
@@ -20,7 +20,7 @@ from protoseg.pseudo_labels.crf import crf_parameters, refine_probabilities
 from protoseg.segmentation.predict import likely_classes
 from protoseg.settings.predictions import PredictionsCRFSettings, PredictionsSettings
 
-IMAGES, REPEATS = 4, 2
+IMAGES, ROUNDS = 4, 3
 TARGETS = {21: 2, 81: 8}  # classes with the background -> times faster
 GRID = (47, 63)  # of the segmenter, at stride 8
 PARAMETERS = crf_parameters(PredictionsCRFSettings())
@@ -68,8 +68,9 @@ def of_library(inputs: Inputs) -> tuple[NDArray[np.int64], float]:
 def compare_classes(found: list[Sample], classes: int) -> Comparison:
     """Both forms for one number of classes."""
     inputs = [(one.pixels, probabilities(one, classes, seed)) for seed, one in enumerate(found)]
-    expected, textbook = cost_of(partial(published, inputs), repeats=REPEATS, items=len(inputs))
-    result, library = cost_of(partial(of_library, inputs), repeats=REPEATS, items=len(inputs))
+    (expected, textbook), (result, library) = costs_of(
+        partial(published, inputs), partial(of_library, inputs), rounds=ROUNDS, items=len(inputs)
+    )
     labels, likely = result
     moved = np.mean(expected != np.stack([scores.argmax(axis=0) for _, scores in inputs]))
     return Comparison(

@@ -12,7 +12,7 @@ from protoseg.localization.class_prototypes import (
     prototype_images,
     write_class_prototypes,
 )
-from protoseg.localization.export import load_folded_network
+from protoseg.localization.train import load_network
 from protoseg.settings.maps import MapsSettings
 from protoseg.settings.stage_file import read_stage_settings
 from protoseg.training.precision import default_device
@@ -22,7 +22,7 @@ def main(arguments: Arguments) -> None:
     settings, seed, _ = read_stage_settings(arguments.settings, "maps", MapsSettings)
     index = read_index(arguments.index)
     device = default_device()
-    network, classifier = load_folded_network(arguments.weights, device)
+    network, classifier = load_network(arguments.weights, device)
     ids = prototype_images(
         index,
         select_ids(index, arguments.list),

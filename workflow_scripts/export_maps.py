@@ -8,7 +8,8 @@ from protoseg.command import SHARD, Arguments, run
 from protoseg.data.index import read_index
 from protoseg.data.selection import select_ids
 from protoseg.localization.class_prototypes import read_class_prototypes
-from protoseg.localization.export import export_maps, load_folded_network
+from protoseg.localization.export import export_maps
+from protoseg.localization.train import load_network
 from protoseg.prefetch import run_ahead
 from protoseg.progress import progress
 from protoseg.settings.maps import MapsSettings
@@ -22,7 +23,7 @@ def main(arguments: Arguments) -> None:
     index = read_index(arguments.index)
     ids = shard_of(select_ids(index, arguments.list), arguments.shard)
     device = default_device()
-    network, classifier = load_folded_network(arguments.weights, device)
+    network, classifier = load_network(arguments.weights, device)
     prototypes = read_class_prototypes(arguments.class_prototypes, device)
     maps = export_maps(network, classifier, index, ids, settings, device, prototypes)
     with write_results(arguments.output, "maps", index.class_names, fingerprint) as writer:

@@ -8,7 +8,7 @@ from protoseg.command import IMAGES, Arguments, run
 from protoseg.data.index import read_index
 from protoseg.data.selection import select_ids
 from protoseg.localization.class_prototypes import read_class_prototypes
-from protoseg.localization.export import load_folded_network
+from protoseg.localization.train import load_network
 from protoseg.settings.maps import MapsSettings
 from protoseg.settings.stage_file import read_stage_settings, write_atomically
 from protoseg.sweep import sweep_background_factor
@@ -19,7 +19,7 @@ def main(arguments: Arguments) -> None:
     settings, _, _ = read_stage_settings(arguments.settings, "maps", MapsSettings)
     index = read_index(arguments.index)
     device = default_device()
-    network, classifier = load_folded_network(arguments.weights, device)
+    network, classifier = load_network(arguments.weights, device)
     table = sweep_background_factor(
         network,
         classifier,

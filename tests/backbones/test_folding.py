@@ -1,19 +1,19 @@
-"""Folded backbones: the features of the backbone, without its batch norms."""
+"""Networks for evaluation: the features of the trained one, without its batch norms."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from protoseg.backbones import Backbone, build_backbone
-from protoseg.backbones.folding import FoldedBackbone
+from protoseg.backbones.folding import FoldedBackbone, for_evaluation
 from protoseg.backbones.mobilenet import MobileNetV2
 from protoseg.backbones.wide_resnet38 import WideResNet38
 
 
-def norms_of(backbone: Backbone) -> list[nn.BatchNorm2d]:
-    return [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+def norms_of(network: nn.Module) -> list[nn.BatchNorm2d]:
+    return [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
 def trained(name: str) -> Backbone:
@@ -60,3 +60,36 @@ def test_norms_go_where_a_convolution_stands_before(name: str) -> None:
 def test_a_backbone_in_training_is_refused() -> None:
     with pytest.raises(ValueError, match=r"call eval\(\) first"):
         FoldedBackbone(MobileNetV2(16, 0, "frozen", width=0.1).train())
+
+
+class Headed(nn.Module):
+    """A backbone and 1x1 convolutions on its last stage: plain, strided, padded, grouped."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+        width = backbone.widths[-1]
+        self.heads = nn.ModuleList(
+            [
+                nn.Conv2d(width, 4, 1),
+                nn.Conv2d(width, 4, 1, stride=2),
+                nn.Conv2d(width, 4, 1, padding=1),
+                nn.Conv2d(width, 4, 1, groups=4, bias=False),
+            ]
+        )
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [head(self.backbone(images)[-1]) for head in self.heads]
+
+
+def test_a_network_for_evaluation_gives_what_it_gave() -> None:
+    network = Headed(trained("resnet18")).train()
+    images = torch.randn(1, 3, 40, 56)
+    with torch.no_grad():
+        expected = network.eval()(images)
+        found = for_evaluation(network.train(), torch.device("cpu"))
+        assert found is network
+        assert not found.training
+        assert not norms_of(found)
+        for one, other in zip(found(images), expected, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)

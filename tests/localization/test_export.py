@@ -19,7 +19,6 @@ from protoseg.localization.erasing import erase
 from protoseg.localization.export import (
     export_maps,
     features_per_scale,
-    load_folded_network,
     maps_of_image,
     maps_source,
     read_with_mirror,
@@ -27,7 +26,7 @@ from protoseg.localization.export import (
 )
 from protoseg.localization.fusion import fused_maps
 from protoseg.localization.network import LocalizationNetwork
-from protoseg.localization.train import build_network
+from protoseg.localization.train import build_network, load_network
 from protoseg.settings.classifier import ClassifierSettings
 from protoseg.settings.maps import MapsSettings
 from protoseg.storage import ScaleMaps
@@ -150,7 +149,7 @@ def test_the_folded_network_of_every_region_gives_the_features_of_the_trained_on
     network = build_network(settings, 3, "random").eval()
     about = {"settings": asdict(settings), "classes": ["cat", "dog", "cow"]}
     save_weights(tmp_path / "weights.pt", network, about)
-    found, classifier = load_folded_network(tmp_path / "weights.pt", CPU)
+    found, classifier = load_network(tmp_path / "weights.pt", CPU)
     assert classifier == settings
     images = torch.randn(1, 3, 32, 32)
     pairs = zip((found, *found.further), (network, *network.further), strict=True)

@@ -16,11 +16,12 @@ from torch.nn import functional
 from protoseg.affinity.network import AffinityFields, AffinityNetwork
 from protoseg.affinity.walk import edge_probability, grid_size
 from protoseg.backbones import build_backbone
+from protoseg.backbones.folding import for_evaluation
 from protoseg.backbones.transfer import classifier_backbone
 from protoseg.settings.fields import from_mapping
 from protoseg.settings.schema import AffinitySettings
 from protoseg.training.checkpoint import load_weights
-from protoseg.training.precision import autocast, place
+from protoseg.training.precision import autocast
 
 STRIDE = 16  # the deepest; images are padded to a multiple of it, the fields cut afterwards
 
@@ -64,11 +65,11 @@ def new_model(settings: AffinitySettings, classifier: Path | None) -> AffinityMo
 
 
 def load_model(path: Path, device: torch.device) -> AffinityModel:
-    """Trained model in evaluation mode."""
+    """Trained model for evaluation alone."""
     state, about = load_weights(path)
     model = AffinityModel(from_mapping(AffinitySettings, about["settings"]), "random")
     model.load_state_dict(state)
-    return place(model, device).eval()
+    return for_evaluation(model, device)
 
 
 def describe(settings: AffinitySettings, seed: int) -> dict[str, Any]:

@@ -1,15 +1,21 @@
-"""Backbones for evaluation: batch norms folded into the convolutions before them.
+"""Networks for evaluation: the same features, up to rounding, in less time. They cannot train.
 
-In: a trained backbone in evaluation mode. Out: the same features, up to rounding, without a pass
-over each layer's output for its norm. It cannot train.
+Batch norms are folded into the convolutions before them, which saves a pass over each layer's
+output; on a processor convolutions of 1x1 go to oneDNN.
 """
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+import torch
 from torch import nn
 from torch.fx.experimental.optimization import fuse
 
 from protoseg.backbones.base import Backbone
+from protoseg.training.precision import place
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class FoldedBackbone(Backbone):
@@ -31,3 +37,25 @@ class FoldedBackbone(Backbone):
 
     def stage_modules(self) -> list[nn.Module]:
         return list(self.stages)
+
+
+def for_evaluation(network: Network, device: torch.device) -> Network:
+    """``network`` on ``device`` in evaluation mode, every `Backbone` in it folded; in place."""
+    network.eval()
+    backbones = [name for name, module in network.named_modules() if isinstance(module, Backbone)]
+    for name in backbones:
+        network.set_submodule(name, FoldedBackbone(network.get_submodule(name)))  # type: ignore[arg-type]
+    if device.type == "cpu":
+        _convolve_points_with_onednn(network)
+    return place(network, device)
+
+
+def _convolve_points_with_onednn(network: nn.Module) -> None:
+    """Give convolutions of 1x1 a dilation, which changes no result.
+
+    On one thread torch sends them to a plain matrix product, unless they are dilated; oneDNN takes
+    about two thirds of its time.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
+            module.dilation = (2, 2)

@@ -8,7 +8,6 @@ Source: the published code of SIPE and AE-SIPE.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,29 +15,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from protoseg.backbones.folding import FoldedBackbone
 from protoseg.data.images import normalize, read_image
 from protoseg.data.index import DatasetIndex, ImageRecord
 from protoseg.localization.fusion import scaled_size
 from protoseg.localization.method import localization_maps, merge_mirror
 from protoseg.localization.network import Features, LocalizationNetwork
 from protoseg.localization.regions import region_features
-from protoseg.localization.train import load_network
 from protoseg.prefetch import read_ahead
 from protoseg.settings.classifier import ClassifierSettings
 from protoseg.settings.maps import MapsSettings
 from protoseg.storage import ScaleMaps
-from protoseg.training.precision import autocast, place
-
-
-def load_folded_network(
-    path: Path, device: torch.device
-) -> tuple[LocalizationNetwork, ClassifierSettings]:
-    """As `train.load_network`, with batch norms folded: the same maps from fewer passes."""
-    network, classifier = load_network(path, device)
-    for region in (network, *network.further):
-        region.backbone = FoldedBackbone(region.backbone)
-    return place(network, device), classifier
+from protoseg.training.precision import autocast
 
 
 class ScaleFeatures(NamedTuple):

@@ -35,7 +35,7 @@ def structure_similarity(cam: Tensor, feature: Tensor, background_factor: float)
     if feature.shape[-2:] != cam.shape[-2:]:
         feature = functional.interpolate(feature, (height, width), mode="bilinear")
     vectors = unit_features(feature).flatten(2)  # [B, C, N]
-    structure = functional.relu(vectors.transpose(1, 2) @ vectors)  # [B, N, N]
+    structure = (vectors.transpose(1, 2) @ vectors).relu_()  # [B, N, N]
     maps = cam.flatten(2)  # [B, K+1, N]
     intersection = maps @ structure.transpose(1, 2)  # [B, K+1, N]
     union = maps.sum(2, keepdim=True) + structure.sum(2)[:, None] - intersection

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from protoseg.backbones import build_backbone
+from protoseg.backbones.folding import for_evaluation
 from protoseg.data.classification import ImageLabelDataset
 from protoseg.data.fraction import draw_fraction
 from protoseg.data.index import DatasetIndex
@@ -26,7 +27,7 @@ from protoseg.settings.classifier import ClassifierSettings
 from protoseg.settings.fields import from_mapping
 from protoseg.training.checkpoint import load_weights
 from protoseg.training.fit import Batch, FitSettings, fit
-from protoseg.training.precision import autocast, default_device, place
+from protoseg.training.precision import autocast, default_device
 
 
 def build_network(
@@ -70,12 +71,12 @@ def build_region(
 def load_network(
     path: Path, device: torch.device
 ) -> tuple[LocalizationNetwork, ClassifierSettings]:
-    """Trained network in evaluation mode, and the settings it was trained with."""
+    """Trained network for evaluation alone, and the settings it was trained with."""
     state, about = load_weights(path)
     settings = from_mapping(ClassifierSettings, about["settings"])
     network = build_network(settings, len(about["classes"]), "random")
     network.load_state_dict(state)
-    return place(network, device).eval(), settings
+    return for_evaluation(network, device), settings
 
 
 def parameter_groups(

@@ -115,19 +115,17 @@ class ImageCRF:
         energies = unary.astype(np.float32, copy=False).reshape(-1, n_labels, height * width)
         energies = energies.swapaxes(0, 1)
         logits = np.subtract(energies[:1], energies, order="C")  # [n, B, N], 0 for label 0
-        if self.iterations == 0:
-            return logits
         field, message, spare = self._matrices()
         channels = slice(0, (n_labels - 1) * logits.shape[1])
         differences = np.asarray(field)[channels].reshape(logits[1:].shape)
-        filtered = np.asarray(message)[channels].reshape(logits[1:].shape)
-        updated = logits.copy()
+        filtered = np.asarray(message)[channels].reshape(logits[1:].shape)  # 0 before the first
         for _ in range(self.iterations):
             for part in self._parts():
-                differences[..., part] = _differences(updated[1:, :, part])
+                updated = logits[1:, :, part] + filtered[..., part]
+                _differences(updated, out=differences[..., part])
             self._crf.stepInference(field, message, spare)
-            np.add(logits[1:], filtered, out=updated[1:])
-        return updated
+        logits[1:] += filtered
+        return logits
 
     def _parts(self) -> list[slice]:
         """Slices of the image's pixels."""
@@ -160,18 +158,20 @@ def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return marginals
 
 
-def _differences(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Marginals less that of label 0, [n - 1, ...], of logits [n - 1, ...] where label 0 has 0."""
+def _differences(logits: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """Marginals less that of label 0, [n - 1, ...], of logits [n - 1, ...] where label 0 has 0.
+
+    Overwrites ``logits``.
+    """
     lowest = np.float32(0.0)
     if logits.max(initial=0.0) > LARGEST_EXPONENT:
         lowest = -np.maximum(logits.max(axis=0), 0.0)
-        logits = logits + lowest
-    marginals = np.exp(logits)
+        logits += lowest
+    marginals = np.exp(logits, out=logits)
     first = np.exp(lowest)
     total = first + marginals.sum(axis=0)
     marginals -= first
-    marginals /= total
-    return marginals
+    np.divide(marginals, total, out=out)
 
 
 def first_highest(scores: NDArray[np.floating]) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from protoseg.backbones import build_backbone
+from protoseg.backbones.folding import for_evaluation
 from protoseg.backbones.transfer import classifier_backbone
 from protoseg.data.labelled import LabelledDataset
 from protoseg.segmentation.deeplab import SEGMENTERS, Segmenter
@@ -22,7 +23,7 @@ from protoseg.settings.fields import from_mapping
 from protoseg.settings.schema import SegmenterSettings
 from protoseg.training.checkpoint import load_weights
 from protoseg.training.fit import Batch, FitSettings, fit
-from protoseg.training.precision import autocast, default_device, place
+from protoseg.training.precision import autocast, default_device
 
 
 def build_segmenter(settings: SegmenterSettings, num_classes: int, weights: str) -> Segmenter:
@@ -53,12 +54,12 @@ def initial_network(
 
 
 def load_segmenter(path: Path, device: torch.device) -> Segmenter:
-    """Trained segmenter in evaluation mode."""
+    """Trained segmenter for evaluation alone."""
     state, about = load_weights(path)
     settings = from_mapping(SegmenterSettings, about["settings"])
     network = build_segmenter(settings, len(about["class_names"]), "random")
     network.load_state_dict(state)
-    return place(network, device).eval()
+    return for_evaluation(network, device)
 
 
 def batch_losses(
