@@ -121,8 +121,8 @@ def compare_steps() -> Comparison:
         published,
         library,
         f"losses differ by {losses:.1e}, gradients by {gradients:.1e} of their norm; the library's "
-        "peak is about 4 B (2 N^2 + C N) bytes, N = 32 * 32 and C = 2048, where one tensor of the "
-        "textbook form has 4 B (K + 1) N^2; with K = 80 the library takes "
+        "peak grows with N = 32 * 32, where one tensor of the textbook form has 4 B (K + 1) N^2 "
+        "bytes; with K = 80 the library takes "
         f"{of_wide.mebibytes:.0f} MiB, such a tensor would take 5,184 MiB",
         "x8 in time and memory",
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from protoseg.localization import seeds
 from protoseg.localization.cam import class_activation_maps
 from protoseg.localization.seeds import (
     make_seeds,
@@ -44,7 +45,11 @@ def slow_similarity(cam: Tensor, feature: Tensor, background_factor: float) -> T
 
 
 @pytest.mark.parametrize("background_factor", [1.0, 0.5])
-def test_similarity_equals_the_loops(background_factor: float) -> None:
+@pytest.mark.parametrize("rows", [1, 7, 10, 20, 256])
+def test_similarity_equals_the_loops(
+    background_factor: float, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seeds, "ROWS", rows)
     cam, feature = case()
     found = structure_similarity(cam, feature, background_factor)
     expected = slow_similarity(cam, feature, background_factor)

@@ -13,6 +13,8 @@ from torch.nn import functional
 
 from protoseg.localization.cam import EPSILON
 
+ROWS = 256  # of the similarity matrix at a time, which so stays in a processor's cache
+
 
 def unit_features(feature: Tensor) -> Tensor:
     """Divide each pixel's vector of [B, C, H, W] by (its L2 norm + 1e-5)."""
@@ -22,8 +24,7 @@ def unit_features(feature: Tensor) -> Tensor:
 def structure_similarity(cam: Tensor, feature: Tensor, background_factor: float) -> Tensor:
     """Soft IoU of each pixel's structure with each class map: [B, K+1, H, W], in [0, 1].
 
-    The structure of pixel i is row i of S = ReLU(cosine of features), [N, N]. One matrix product
-    M S^T gives all intersections and sums give the unions, so the largest tensor is [B, N, N].
+    The structure of pixel i is row i of S = ReLU(cosine of features), [N, N].
 
     Args:
         cam: [B, K+1, H, W] in [0, 1], background first.
@@ -31,17 +32,35 @@ def structure_similarity(cam: Tensor, feature: Tensor, background_factor: float)
         background_factor: multiplies the background's similarity. The published code uses 0.5;
             the paper scales the background map instead (equation 2).
     """
-    batch, channels, height, width = cam.shape
     if feature.shape[-2:] != cam.shape[-2:]:
-        feature = functional.interpolate(feature, (height, width), mode="bilinear")
-    vectors = unit_features(feature).flatten(2)  # [B, C, N]
-    structure = (vectors.transpose(1, 2) @ vectors).relu_()  # [B, N, N]
+        feature = functional.interpolate(feature, cam.shape[-2:], mode="bilinear")
     maps = cam.flatten(2)  # [B, K+1, N]
-    intersection = maps @ structure.transpose(1, 2)  # [B, K+1, N]
-    union = maps.sum(2, keepdim=True) + structure.sum(2)[:, None] - intersection
-    similarity = (intersection / (union + EPSILON)).view(batch, channels, height, width)
+    intersection, area = structure_overlap(maps, unit_features(feature).flatten(2))
+    union = maps.sum(2, keepdim=True) + area - intersection
+    similarity = (intersection / (union + EPSILON)).view_as(cam)
     background, foreground = similarity[:, :1], similarity[:, 1:]
     return torch.cat([background * background_factor, foreground], dim=1)
+
+
+def structure_overlap(maps: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """M S [B, K+1, N] and the row sums of S [B, 1, N] for S = ReLU(V^T V), which is symmetric.
+
+    Blocks of its rows, from the diagonal on, serve both halves: little more than half of the
+    products, and no tensor larger than [B, `ROWS`, N].
+
+    Args:
+        maps: M [B, K+1, N]. vectors: V [B, C, N].
+    """
+    overlap, area = torch.zeros_like(maps), torch.zeros_like(maps[:, :1])
+    for start in range(0, maps.shape[2], ROWS):
+        rows, after = slice(start, start + ROWS), slice(start + ROWS, None)
+        block = (vectors[..., rows].transpose(1, 2) @ vectors[..., start:]).relu_()
+        right = block[..., ROWS:]
+        overlap[..., rows] += maps[..., start:] @ block.transpose(1, 2)
+        overlap[..., after] += maps[..., rows] @ right
+        area[:, 0, rows] += block.sum(2)
+        area[:, 0, after] += right.sum(1)
+    return overlap, area
 
 
 def one_hot_argmax(scores: Tensor) -> Tensor:
