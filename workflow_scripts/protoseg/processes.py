@@ -7,9 +7,11 @@ fresh process takes to start, and they share its memory.
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -32,8 +34,22 @@ def map_in_processes(
         keep_freed_memory()
         yield from map(work, items)
         return
-    with ProcessPoolExecutor(workers, CONTEXT, keep_freed_memory) as pool:
+    with ProcessPoolExecutor(workers, CONTEXT, _start) as pool:
         yield from pool.map(work, items, chunksize=chunk)
+
+
+def _start() -> None:
+    """Of each process, before its first item."""
+    keep_freed_memory()
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot end its processes: they would wait for items for ever."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def keep_freed_memory() -> None:
