@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from protoseg.processes import map_in_processes
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "workflow_scripts"
@@ -26,21 +28,14 @@ if __name__ == "__main__":
 """
 
 
-def process_of(item: int) -> tuple[int, int]:
-    return item, os.getpid()
+def test_results_come_in_order() -> None:
+    assert list(map_in_processes(abs, range(-20, 0), 2, chunk=3)) == list(range(20, 0, -1))
 
 
-def test_results_come_in_order_from_other_processes() -> None:
-    found = list(map_in_processes(process_of, range(20), 2, chunk=3))
-    assert [item for item, _ in found] == list(range(20))
-    assert os.getpid() not in {process for _, process in found}
-
-
-def test_one_worker_is_this_process() -> None:
-    assert list(map_in_processes(process_of, [1, 2], 1, chunk=1)) == [
-        (1, os.getpid()),
-        (2, os.getpid()),
-    ]
+@pytest.mark.parametrize(("workers", "here"), [(1, True), (2, False)])
+def test_one_worker_is_this_process(workers: int, here: bool) -> None:
+    processes = map_in_processes(os.readlink, ["/proc/self"] * 4, workers, chunk=1)
+    assert all((process == str(os.getpid())) == here for process in processes)
 
 
 def test_processes_end_when_their_parent_is_killed(tmp_path: Path) -> None:
