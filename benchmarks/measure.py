@@ -113,18 +113,16 @@ def least(costs: Sequence[Cost]) -> Cost:
 
 def _measure(work: Callable[[], Any], repeats: int, items: int, sender: Any) -> None:
     before, files = _resident()
-    seconds, core_seconds, mebibytes = [], [], 0.0
-    for run in range(repeats):
+    costs = []
+    for _ in range(repeats):
         started, processor = time.perf_counter(), _processor()
         result = work()
-        seconds.append((time.perf_counter() - started) / items)
-        core_seconds.append((_processor() - processor) / items)
-        if run == 0:
-            # pages of the libraries' code that the fork had not mapped yet are no cost of the work
-            mebibytes = _peak() - before - (_resident()[1] - files)
-    cost = Cost(min(seconds), min(core_seconds), mebibytes)
+        seconds = (time.perf_counter() - started) / items
+        core_seconds = (_processor() - processor) / items
+        # pages of the libraries' code that the fork had not mapped yet are no cost of the work
+        costs.append(Cost(seconds, core_seconds, _peak() - before - (_resident()[1] - files)))
     # torch's own pickler shares memory with a process that has ended when its reader looks
-    sender.send_bytes(pickle.dumps((result, cost)))
+    sender.send_bytes(pickle.dumps((result, least(costs))))
 
 
 def _resident() -> tuple[float, float]:

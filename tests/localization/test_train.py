@@ -14,7 +14,7 @@ from small_set import small_index
 from protoseg.localization.network import LocalizationNetwork
 from protoseg.localization.train import build_network, load_network, train_classifier
 from protoseg.settings.classifier import ClassifierSettings
-from protoseg.training.checkpoint import save_weights
+from protoseg.training.checkpoint import load_weights, save_weights
 
 CAM = ClassifierSettings(
     backbone="resnet18",
@@ -84,8 +84,13 @@ def test_one_step(name: str, tmp_path: Path) -> None:
     assert ("classification_2" in history) == (settings.regions > 1)
     assert ("classification_3" in history) == (settings.regions > 2)
     save_weights(tmp_path / "weights.pt", network, about)
-    _, found = load_network(tmp_path / "weights.pt", torch.device("cpu"))
+    stored, _ = load_weights(tmp_path / "weights.pt")
+    loaded, found = load_network(tmp_path / "weights.pt", torch.device("cpu"))
     assert found == settings
+    for key, value in network.state_dict().items():
+        assert torch.equal(stored[key], value)
+        if "backbone." not in key:  # the backbones are folded
+            assert torch.equal(loaded.state_dict()[key], value)
     torch.manual_seed(0)
     start = dict(build_network(settings, 3, "random").named_parameters())
     moved = {
