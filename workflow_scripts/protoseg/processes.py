@@ -1,13 +1,15 @@
 """Work on many items in processes: for libraries that run on one thread or hold Python's lock.
 
-Processes are forked from a server that has imported torch alone: that import is most of what a
-fresh process takes to start, and they share its memory.
+Processes are forked from a server. Where this process uses torch, so does its work, and the server
+has imported it: that import is most of what a fresh process takes to start, and they share its
+memory.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context, parent_process
@@ -18,7 +20,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CONTEXT = get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torch"])
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -34,6 +35,7 @@ def map_in_processes(
         keep_freed_memory()
         yield from map(work, items)
         return
+    CONTEXT.set_forkserver_preload(["torch"] if "torch" in sys.modules else [])
     with ProcessPoolExecutor(workers, CONTEXT, _start) as pool:
         yield from pool.map(work, items, chunksize=chunk)
 
